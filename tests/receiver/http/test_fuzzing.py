@@ -40,13 +40,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOKEN = "t0ken-of-the-mirror"
+COMMANDS_TOKEN = "t0ken-of-the-writer"
 PDF = "%PDF-1.7 one page"
 KEY = hashlib.sha256(PDF.encode()).hexdigest()
 
 DILOVOD = {"system": "dilovod", "resources": ["catalogs.goods"], "webhook_sources": ["127.0.0.1"]}
 CONNECTIONS: dict[str, dict[str, Any]] = {
     "guarded": DILOVOD | {"api_key": "k2", "webhook_secret": "s3cret"},
-    "writes": DILOVOD | {"api_key": "k3", "commands": ["setDelMark"], "commands_token": TOKEN},
+    "writes": DILOVOD | {"api_key": "k3", "commands": ["setDelMark"], "commands_token": COMMANDS_TOKEN},
     "shop": DILOVOD | {"api_key": "k"},
     "books": {"system": "directo", "api_key": "k", "resources": ["items"]},
     "goods_in": {"system": "interpreter", "store": "1", "api_key": "k", "largest": 5_000},
@@ -72,18 +73,26 @@ MANY_EXAMPLES = settings(
 
 @contextmanager
 def receiving(database: Database, folder: Path) -> Iterator[httpx.Client]:
-    """A receiver with a token, and a client that has it."""
+    """A receiver with a token, and a client that sends it, and the writer's own for commands."""
     file = folder / "erpmirror.toml"
     url = database.url.render_as_string(hide_password=False)
     head = f'[database]\nurl = "{url}"\n[receiver]\ntoken = "{TOKEN}"\n'
     file.write_text(head + "".join(table(name, options) for name, options in CONNECTIONS.items()), encoding="utf-8")
     made = app.create_app(configuration.load(file), waker=RecordingWaker())
-    token = {"Authorization": f"Bearer {TOKEN}"}
     with (
         served(made, **server.OPTIONS, log_level="info") as address,
-        httpx.Client(base_url=address, headers=token, timeout=30, trust_env=False) as client,
+        httpx.Client(base_url=address, auth=_authorize, timeout=30, trust_env=False) as client,
     ):
         yield client
+
+
+def _authorization(path: str) -> str:
+    return f"Bearer {COMMANDS_TOKEN if path.startswith('/commands') else TOKEN}"
+
+
+def _authorize(request: httpx.Request) -> httpx.Request:
+    request.headers["Authorization"] = _authorization(request.url.path)
+    return request
 
 
 @pytest.fixture
@@ -146,13 +155,16 @@ def _config(address: str) -> SchemathesisConfig:
         {
             "base-url": address,
             "seed": 1,
-            "headers": {"Authorization": f"Bearer {TOKEN}"},
+            "headers": {"Authorization": _authorization("/")},
             "generation": {"max-examples": 40, "deterministic": True, "database": "none"},
             "phases": {"stateful": {"enabled": False}},
             # A packet that fits the schema may contradict itself: its id's first digits must fit its kind.
             "checks": {"positive_data_acceptance": {"enabled": False}},
             # The token is checked first: with other methods /livez is answered like an unknown page.
-            "operations": [{"include-path": "/livez", "checks": {"unsupported_method": {"enabled": False}}}],
+            "operations": [
+                {"include-path": "/livez", "checks": {"unsupported_method": {"enabled": False}}},
+                {"include-path-regex": "^/commands", "headers": {"Authorization": _authorization("/commands")}},
+            ],
         }
     )
 
@@ -251,7 +263,7 @@ bodies = st.lists(st.one_of(st.binary(max_size=60), st.sampled_from(PIECES + WOR
 def _request(method: bytes, address: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
     fixed = [
         (b"Host", b"localhost"),
-        (b"Authorization", b"Bearer " + TOKEN.encode()),
+        (b"Authorization", _authorization(address.decode()).encode()),
         (b"Content-Length", str(len(body)).encode()),
         (b"Connection", b"close"),
     ]
