@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from models.bookkeeping.journal_news import NOTIFY
 from models.db import bulk
 from models.db.tables import changes as entries
 from models.db.tables import feed
@@ -43,7 +44,8 @@ def append(
     """
     if not changes:
         return
-    last = tx.execute(sa.update(feed).values(last=feed.c.last + len(changes)).returning(feed.c.last)).scalar_one()
+    returned = (feed.c.last,) if tx.dialect.name == "sqlite" else (feed.c.last, NOTIFY)
+    last = tx.execute(sa.update(feed).values(last=feed.c.last + len(changes)).returning(*returned)).scalar_one()
     constants = {"at": now, "connection": connection, "resource": resource, "revision": revision, "cause": cause.value}
     numbered = enumerate(changes, last - len(changes) + 1)
     if rows is None or len(changes) < _INSERT_SELECT_FROM or tx.dialect.name == "sqlite":

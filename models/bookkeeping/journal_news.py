@@ -1,0 +1,100 @@
+"""Waits for new entries of the journal: by LISTEN on PostgreSQL, by short looks on SQLite.
+
+News may be missed, as behind a pooler that shares connections: whoever waits looks at the journal after each wait, too.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from models.db.database import Database
+
+CHANNEL = "erpmirror_changes"
+
+NOTIFY: sa.ColumnElement[Any] = sa.func.pg_notify(CHANNEL, sa.func.current_schema())
+"""Tells all listeners when the transaction commits. Schemas of one database share the channel, hence the payload."""
+
+_LOOK = 0.02
+"""Seconds between two looks at SQLite's file: one takes a few microseconds."""
+
+_RECONNECT_AFTER = 1.0
+"""Seconds until a lost connection is opened again."""
+
+
+class JournalNews:
+    """One connection that waits for new entries. For one thread; `close` may be called from any after it has ended."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: sa.Connection | None = None
+        self._version: int | None = None
+        self._schema = ""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until there may be new entries, at most for so long; returns whether there was news.
+
+        The first call begins to listen and returns at once: entries may have been written before it.
+        """
+        try:
+            if self._connection is None:
+                self._open()
+                return True
+            return self._wait_for_file(seconds) if self._database.is_sqlite else self._listen(seconds)
+        except (sa.exc.DBAPIError, OSError) as error:
+            self.close()
+            if isinstance(error, sa.exc.DBAPIError) and not isinstance(
+                error, sa.exc.OperationalError | sa.exc.InterfaceError
+            ):
+                raise
+            time.sleep(min(seconds, _RECONNECT_AFTER))
+            return False
+
+    def close(self) -> None:
+        """Give the connection back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()  # the pool must not hand out a connection that listens
+            connection.close()
+
+    def _open(self) -> None:
+        self._connection = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if self._database.is_sqlite:
+            self._version = self._file_version()
+            return
+        self._connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+        self._schema = str(self._connection.exec_driver_sql("SELECT current_schema()").scalar())
+
+    def _listen(self, seconds: float) -> bool:
+        import psycopg  # noqa: PLC0415 - SQLite needs no psycopg, which takes 6 MB
+
+        ends_at = time.monotonic() + seconds
+        try:
+            while (left := ends_at - time.monotonic()) > 0:
+                if any(each.payload == self._schema for each in self._link.notifies(timeout=left, stop_after=1)):
+                    return True
+        except psycopg.Error as error:
+            raise sa.exc.OperationalError(None, None, error) from error
+        return False
+
+    def _wait_for_file(self, seconds: float) -> bool:
+        ends_at = time.monotonic() + seconds
+        while (version := self._file_version()) == self._version:
+            left = ends_at - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, _LOOK))
+        self._version = version
+        return True
+
+    def _file_version(self) -> int:
+        """A number that changes when another connection has committed."""
+        return int(self._link.execute("PRAGMA data_version").fetchone()[0])
+
+    @property
+    def _link(self) -> Any:
+        assert self._connection is not None  # noqa: S101 - opened by `wait`
+        return self._connection.connection.driver_connection
