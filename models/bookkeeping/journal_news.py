@@ -44,12 +44,8 @@ class JournalNews:
                 self._open()
                 return True
             return self._wait_for_file(seconds) if self._database.is_sqlite else self._listen(seconds)
-        except (sa.exc.DBAPIError, OSError) as error:
+        except (sa.exc.OperationalError, sa.exc.InterfaceError):
             self.close()
-            if isinstance(error, sa.exc.DBAPIError) and not isinstance(
-                error, sa.exc.OperationalError | sa.exc.InterfaceError
-            ):
-                raise
             time.sleep(min(seconds, _RECONNECT_AFTER))
             return False
 
