@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from models.mirror import naming
 from models.settings import load as settings_file
+from models.settings import messages
 from workers.connectors import discovery
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def load(path: Path | None = None) -> Settings:
     loaded = settings_file.load(find(path), {name: system.options for name, system in systems.items()})
     for name in {connection.system for connection in loaded.connections.values()}:
         systems[name].require()
-    if complaints := list(_shared_tables(loaded)):
+    if complaints := [*_shared_tables(loaded), *_unknown_resources(loaded)]:
         raise settings_file.MistakesError(loaded.file, complaints)
     return loaded
 
@@ -46,3 +47,14 @@ def _shared_tables(loaded: Settings) -> Iterator[str]:
             other = resources.setdefault(table, resource.name)
             if other != resource.name:
                 yield f'connections.{name}.resources: "{resource.name}" and "{other}" have one table, {table}; keep one'
+
+
+def _unknown_resources(loaded: Settings) -> Iterator[str]:
+    """Complaints about resources in a subscription's filter that none of its connections mirrors."""
+    for name, subscription in loaded.subscriptions.items():
+        chosen = [loaded.connections[each] for each in subscription.connections or loaded.connections]
+        known = {each.name for options in chosen for each in discovery.systems()[options.system].resources(options)}
+        for resource in subscription.resources:
+            if resource not in known:
+                guess = messages.did_you_mean(resource, known) or f"; there are {', '.join(sorted(known)) or 'none'}"
+                yield f'subscriptions.{name}.resources: no connection mirrors "{resource}"{guess}'

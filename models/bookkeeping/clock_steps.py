@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.db.tables import canaries, commands, gates, inbox, leases, streams, wakeups
+from models.db.outgoing_tables import commands, subscriptions, undelivered
+from models.db.tables import canaries, gates, inbox, leases, streams, wakeups
 from models.db.types import Instant
 from models.durations import spell
 
@@ -82,6 +83,10 @@ def mend(tx: Tx, *, longest_lease: timedelta) -> ClockStep | None:
     c = commands.c
     for column in (c.accepted_at, c.sent_at, c.unchanged_at):
         _set(tx, column, now, column > now)
+    s, u = subscriptions.c, undelivered.c
+    for column in (s.since, s.paused_at, s.due_at, s.failing_since, s.delivered_at, u.due_at, u.failing_since):
+        _set(tx, column, now, column > now)
+    _set(tx, s.leased_until, last, s.leased_until > last)
     # What is being sent is judged once its request has ended, what waits for a second look in its own time.
     _set(tx, c.due_at, last, c.due_at > last)
     return step

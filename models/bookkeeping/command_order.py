@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models.bookkeeping.commands import State, one
-from models.db.tables import OPEN, commands
+from models.db.outgoing_tables import OPEN, commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

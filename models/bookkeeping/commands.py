@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models import exact
-from models.db.tables import DOUBTFUL, OPEN, commands
+from models.db.outgoing_tables import DOUBTFUL, OPEN, commands
 from models.values import ObjectRef
 
 if TYPE_CHECKING:

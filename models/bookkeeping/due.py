@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from models.bookkeeping import commands
 from models.bookkeeping.streams import backoff_over
-from models.db import tables
+from models.db import outgoing_tables
 from models.db.tables import FULLY_SYNCED, POLLED, gates, inbox, streams, wakeups, webhooks
 from models.db.types import Instant
 from models.values import Lane
@@ -97,8 +97,8 @@ def _with_keys(tx: Tx, now: datetime) -> frozenset[str]:
 
 def _with_commands(tx: Tx, now: datetime) -> frozenset[str]:
     """Connections with a command that can be sent or read back."""
-    name = _distinct(tables.commands.c.connection, tables.OPEN).subquery("commanded").c.value
-    due_one = _probe(tables.commands.c.connection == name, *commands.is_due(sa.literal(now, Instant)))
+    name = _distinct(outgoing_tables.commands.c.connection, outgoing_tables.OPEN).subquery("commanded").c.value
+    due_one = _probe(outgoing_tables.commands.c.connection == name, *commands.is_due(sa.literal(now, Instant)))
     return _names(tx, sa.select(name).where(due_one.is_not(None)))
 
 

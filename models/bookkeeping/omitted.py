@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.db.tables import commands, inbox
+from models.db.outgoing_tables import commands
+from models.db.tables import inbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

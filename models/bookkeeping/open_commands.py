@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models.bookkeeping.commands import State
-from models.db.tables import OPEN, commands
+from models.db.outgoing_tables import OPEN, commands
 
 if TYPE_CHECKING:
     from models.db.database import Tx

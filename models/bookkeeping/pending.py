@@ -13,8 +13,8 @@ from models.bookkeeping import commands, inbox, streams
 from models.bookkeeping.commands import Command
 from models.bookkeeping.inbox import Item
 from models.bookkeeping.streams import Stream
+from models.db.outgoing_tables import commands as commands_table
 from models.db.tables import FULLY_SYNCED, POLLED, gates, webhooks
-from models.db.tables import commands as commands_table
 from models.db.tables import inbox as inbox_table
 from models.db.tables import streams as streams_table
 from models.values import Cause, Lane

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 State = Literal["missing", "old", "current", "newer", "unsupported", "damaged", "taken"]
 
-HEAD = "0010"
+HEAD = "0011"
 """The newest revision below `models/migrations`. Stated, because every process and each `/readyz` compare with it."""
 
-MIGRATED = {"0006", "0007", "0008", "0009"}
+MIGRATED = {"0006", "0007", "0008", "0009", "0010"}
 """Older revisions that a migration leads away from."""
 
 _UNSUPPORTED = {"0001", "0002", "0003", "0004", "0005"}

@@ -1,5 +1,7 @@
 """The bookkeeping tables: what waits, where each resource stands, the vendor accounts, the journal.
 
+Those of commands and subscriptions are in `outgoing_tables`.
+
 Their names begin with `erpmirror_`. `models.mirror.schemas` builds the tables of mirrored objects.
 A change here needs a migration (`models/migrations/versions`), which a test compares with this file.
 """
@@ -8,15 +10,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from models.db import outgoing_tables  # noqa: F401 - adds its tables to the metadata
+from models.db.shared_metadata import shared
 from models.db.types import BigId, ExactJSON, Instant, KeyText
 
-metadata = sa.MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    }
-)
+metadata = shared
 
 revisions = sa.Sequence("erpmirror_revisions", metadata=metadata)
 """PostgreSQL's counter of revisions. A sequence, unlike a row, makes no writer wait for another."""
@@ -84,12 +82,6 @@ inbox = sa.Table(
 )
 """The dirty set: one row for each key that needs a fresh look, however often it was enqueued."""
 
-OPEN = sa.text("state IN ('waiting', 'sending', 'uncertain')")
-"""The condition of commands whose fate is open; the same text as in the partial index, so that a plan can use that."""
-
-DOUBTFUL = sa.text("state IN ('sending', 'uncertain')")
-"""Likewise, of open commands that may have arrived."""
-
 documents = sa.Table(
     "erpmirror_documents",
     metadata,
@@ -106,61 +98,6 @@ documents = sa.Table(
     sa.Column("content", sa.LargeBinary, nullable=False),  # last: SQLite reads through it to reach later columns
 )
 """Files that were handed in for a vendor to interpret. The reason why one is parked is in the inbox."""
-
-commands = sa.Table(
-    "erpmirror_commands",
-    metadata,
-    sa.Column("id", BigId, primary_key=True, autoincrement=True),  # in the order of acceptance, never reused
-    sa.Column("connection", sa.Text, nullable=False),
-    sa.Column("action", sa.Text, nullable=False),  # under the vendor's own name
-    sa.Column("named", sa.Text),  # the resource that the caller named beside the action, where a vendor has that
-    sa.Column("resource", sa.Text),  # of the object that it writes; NULL where that is not known before the answer
-    sa.Column("key", sa.Text),  # of that object; NULL for one that it creates, which waits for no other command
-    sa.Column("idempotency_key", KeyText, nullable=False),
-    sa.Column("digest", sa.LargeBinary, nullable=False),  # of what the caller sent: the same key with other content is
-    # refused
-    sa.Column("arguments", ExactJSON, nullable=False),  # redacted by `omit`, for people
-    sa.Column(
-        "payload", sa.Text
-    ),  # the arguments as they are sent, in JSON, in the caller's order of fields; NULL once
-    # they cannot be sent again
-    sa.Column("state", sa.Text, nullable=False),  # waiting | sending | done | refused | uncertain | canceled
-    sa.Column("due_at", Instant),  # when it may be sent or read back; NULL: it waits for a person, or is final
-    sa.Column("attempts", sa.Integer, nullable=False),  # requests that were sent, or may have been
-    sa.Column("failures", sa.Integer, nullable=False),  # in a row, of this command alone: it is refused after some
-    sa.Column("accepted_at", Instant, nullable=False),
-    sa.Column("caller", sa.Text, nullable=False),  # the caller's address, or that it came from the command line
-    sa.Column("before", ExactJSON),  # what was known of the object before it was sent
-    sa.Column("also_changes", ExactJSON),  # further objects that it changes, as [resource, key], fetched afterwards
-    sa.Column("sent_at", Instant),  # committed before the request: what may have arrived is not sent again
-    sa.Column("unchanged_at", Instant),  # when the object was first read back as it had been before
-    sa.Column("answered_at", Instant),  # when its fate was known
-    sa.Column("answer", ExactJSON),  # the vendor's answer, redacted
-    sa.Column("result_key", sa.Text),  # the key of the object that was written
-    sa.Column("reason", sa.Text),  # why it waits, was refused or is uncertain, in the vendor's words where it said any
-    sa.UniqueConstraint("connection", "idempotency_key"),
-    sa.Index("ix_erpmirror_commands_open", "connection", "due_at", "id", sqlite_where=OPEN, postgresql_where=OPEN),
-    sa.Index(
-        "ix_erpmirror_commands_doubtful",
-        "connection",
-        "due_at",
-        "id",
-        sqlite_where=DOUBTFUL,
-        postgresql_where=DOUBTFUL,
-    ),
-    sa.Index(
-        "ix_erpmirror_commands_object",
-        "connection",
-        "resource",
-        "key",
-        "id",
-        sqlite_where=OPEN,
-        postgresql_where=OPEN,
-    ),
-    sa.Index("ix_erpmirror_commands_accepted_at", "accepted_at"),
-    sqlite_autoincrement=True,
-)
-"""Writes to a vendor, accepted from a caller: each is sent in its order, at most once."""
 
 
 # Where each resource stands.

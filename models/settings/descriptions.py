@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from models.durations import spell
 from models.settings.connections import CONNECTION_NAME
 from models.settings.load import SECTIONS
+from models.settings.subscriptions import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,6 +41,11 @@ def _declarations(model: type[BaseModel], name: str) -> Iterator[FieldInfo]:
             yield fields[name]
 
 
+def key(model: type[BaseModel], name: str) -> str:
+    """The field's key in the file: Python keeps some words for itself."""
+    return model.model_fields[name].alias or name
+
+
 def plain(value: Any) -> Any:
     """A value as the file has it: text, numbers, lists and tables."""
     if isinstance(value, timedelta):
@@ -63,12 +69,22 @@ def schema(options: Mapping[str, type[Connection]]) -> dict[str, Any]:
         "propertyNames": {"pattern": f"^(?:{CONNECTION_NAME.pattern})$"},
         "additionalProperties": {"oneOf": [{"$ref": f"#/$defs/{system}"} for system in options]},
     }
+    subscription = _table("subscription", Subscription, definitions)
+    del subscription["properties"]["name"]  # it stands in the brackets
+    subscription["required"].remove("name")
+    definitions["subscription"] = subscription
+    subscriptions = {
+        "type": "object",
+        "description": "One table for each program that is told of changes.",
+        "propertyNames": {"pattern": f"^(?:{CONNECTION_NAME.pattern})$"},
+        "additionalProperties": {"$ref": "#/$defs/subscription"},
+    }
     return {
         "$schema": _DIALECT,
         "title": "erpmirror.toml",
         "type": "object",
         "additionalProperties": False,
-        "properties": {**sections, "connections": connections},
+        "properties": {**sections, "connections": connections, "subscriptions": subscriptions},
         "$defs": definitions,
     }
 
@@ -86,10 +102,9 @@ def _table(prefix: str, model: type[BaseModel], definitions: dict[str, Any]) -> 
     table = model.model_json_schema(ref_template=f"#/$defs/{prefix}_{{model}}")
     for name, inner in table.pop("$defs", {}).items():
         definitions[f"{prefix}_{name}"] = inner
+    fields = {key(model, name): name for name in model.model_fields}
     table["properties"] = {
-        name: _property(model, name, written)
-        for name, written in table["properties"].items()
-        if name in model.model_fields
+        name: _property(model, fields[name], written) for name, written in table["properties"].items() if name in fields
     }
     table["required"] = table.get("required", [])
     table.pop("title", None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from models.settings.connections import (
     Whole,
     beside_file,
 )
+from models.settings.subscriptions import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +78,10 @@ class DatabaseSettings(Strict):
 
     keep_commands: Duration = Field(
         default=timedelta(days=400), description="How long commands are kept whose fate is known."
+    )
+    keep_deliveries: Duration = Field(
+        default=timedelta(days=30),
+        description="How long attempts to deliver are kept, and the place of a subscription that was removed.",
     )
 
     @field_validator("keep_changes")
@@ -167,13 +172,14 @@ class ReceiverSettings(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The whole file, checked. `file` is its absolute path; `connections` by name."""
+    """The whole file, checked. `file` is its absolute path; `connections` and `subscriptions` by name."""
 
     file: Path
     database: DatabaseSettings
     broker: BrokerSettings
     receiver: ReceiverSettings
     connections: dict[str, Connection]
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
 
 
 SECTIONS: dict[str, type[Strict]] = {
@@ -181,7 +187,7 @@ SECTIONS: dict[str, type[Strict]] = {
     "broker": BrokerSettings,
     "receiver": ReceiverSettings,
 }
-"""The tables of the file beside the connections."""
+"""The tables of the file beside the connections and subscriptions."""
 
 
 def load(path: Path, options: Mapping[str, type[Connection]]) -> Settings:
@@ -194,9 +200,10 @@ def load(path: Path, options: Mapping[str, type[Connection]]) -> Settings:
     sections = {name: loader.section(name, model, content.get(name, {})) for name, model in SECTIONS.items()}
     connections = loader.connections(content.get("connections", {}))
     loader.refuse_shared_tokens(sections["receiver"], connections)
+    subscriptions = loader.subscriptions(content.get("subscriptions", {}), connections)
     if loader.complaints:
         raise MistakesError(file, loader.complaints)
-    return Settings(file=file, connections=connections, **sections)
+    return Settings(file=file, connections=connections, subscriptions=subscriptions, **sections)
 
 
 def _parse(file: Path) -> dict[str, Any]:
@@ -233,7 +240,7 @@ class _Loader:
         return {key: self._references.expanded(value, key) for key, value in content.items()}
 
     def refuse_unknown(self, content: dict[str, Any]) -> None:
-        known = [*SECTIONS, "connections"]
+        known = [*SECTIONS, "connections", "subscriptions"]
         self.complaints += [messages.unknown(name, known) for name in content if name not in known]
 
     def section(self, name: str, model: type[Strict], table: Any) -> Any:
@@ -246,7 +253,8 @@ class _Loader:
         except ValidationError as error:
             # A value whose `${NAME}` is undefined was reported by `expanded`.
             reported = {complaint.partition(": ")[0] for complaint in self.complaints}
-            found = messages.describe(error, prefix=name, known=[key for key in model.model_fields if key != "name"])
+            known = [field.alias or key for key, field in model.model_fields.items() if key != "name"]
+            found = messages.describe(error, prefix=name, known=known)
             self.complaints += [each for each in found if each.partition(": ")[0] not in reported]
             return None
 
@@ -269,8 +277,34 @@ class _Loader:
                 place = f"connections.{name}.commands_token"
                 self.complaints.append(f"{place}: it is {owner}, too; choose another, so that each opens one thing")
 
+    def subscriptions(self, tables: Any, connections: dict[str, Any]) -> dict[str, Subscription]:
+        if not isinstance(tables, dict):
+            place = "[subscriptions.crm]"
+            self.complaints.append(f"subscriptions: a table belongs here; write {place} on a line of its own")
+            return {}
+        found = {name: self._subscription(name, table) for name, table in tables.items()}
+        for name, each in found.items():
+            unknown = [] if each is None else [one for one in each.connections if one not in connections]
+            for one in unknown:
+                guess = messages.did_you_mean(one, connections) or f"; configured: {', '.join(connections) or 'none'}"
+                place = f"subscriptions.{name}.connections"
+                self.complaints.append(f'{place}: there is no connection "{one}"{guess}')
+        return found
+
+    def _subscription(self, name: str, table: Any) -> Any:
+        place = f"subscriptions.{name}"
+        if not self._is_named_table(place, name, table):
+            return None
+        return self.section(place, Subscription, table | {"name": name})
+
     def _connection(self, name: str, table: Any) -> Any:
         place = f"connections.{name}"
+        if not self._is_named_table(place, name, table):
+            return None
+        model = self._model(place, table.get("system"))
+        return None if model is None else self.section(place, model, table | {"name": name})
+
+    def _is_named_table(self, place: str, name: str, table: Any) -> bool:
         if not CONNECTION_NAME.fullmatch(name):
             self.complaints.append(
                 f"{place}: the name goes into addresses, tables and logs, so it begins with a lower-case letter or a "
@@ -278,13 +312,10 @@ class _Loader:
             )
         if not isinstance(table, dict):
             self.complaints.append(f"{place}: a table belongs here; write [{place}] on a line of its own")
-            return None
-        model = self._model(place, table.get("system"))
-        if model is None:
-            return None
+            return False
         if "name" in table:
             self.complaints.append(f"{place}.name: unknown key; the name stands in the brackets: [{place}]")
-        return self.section(place, model, table | {"name": name})
+        return True
 
     def _model(self, place: str, system: Any) -> type[Connection] | None:
         known = ", ".join(sorted(self._options)) or "none is installed"

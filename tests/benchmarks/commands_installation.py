@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 
 from models import status
-from models.db import migration, tables
+from models.db import migration, outgoing_tables
 from models.mirror import naming
 from tests.benchmarks.commands_vendors import SYSTEMS
 from tests.mirroring import table
@@ -180,7 +180,7 @@ def _commits(database: Database, mirrored: Sequence[str]) -> Iterator[Commits]:
     with database.begin() as tx:
         channel = f"erpmirror_benchmark_{tx.execute(sa.select(sa.func.current_schema())).scalar_one()}"
         told = "'command ' || NEW.id || chr(9) || NEW.result_key"
-        _notify(tx, channel, tables.commands.name, told, when="WHEN (NEW.state = 'done')")
+        _notify(tx, channel, outgoing_tables.commands.name, told, when="WHEN (NEW.state = 'done')")
         for each in mirrored:
             _notify(tx, channel, each, "TG_TABLE_NAME || ' ' || NEW._key")
     address = database.url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)

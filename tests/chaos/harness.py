@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from models import failpoints
 from models.bookkeeping import parked
-from models.db import tables
+from models.db import outgoing_tables, tables
 from tests import processes
 from tests.chaos import oracle
 from tests.chaos.results import FaultResult, Results
@@ -122,10 +122,10 @@ class ChaosHarness:
         with database.begin() as tx:
             asked = tables.inbox.c.state == "due"
             tx.execute(sa.update(tables.inbox).where(asked).values({tables.inbox.c.due_at: now}))
-        c = tables.commands.c
+        c = outgoing_tables.commands.c
         with database.begin() as tx:
             sent = sa.select(c.id).where(c.state == "sending").with_for_update(skip_locked=True)
-            tx.execute(sa.update(tables.commands).where(c.id.in_(sent)).values({c.due_at: now}))
+            tx.execute(sa.update(outgoing_tables.commands).where(c.id.in_(sent)).values({c.due_at: now}))
 
     # Failpoints.
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from models.bookkeeping import commands
 from models.bookkeeping.commands import State
-from models.db import tables
+from models.db import outgoing_tables, tables
 from models.db.database import Database
 from models.failpoints import Point
 from tests import processes
@@ -124,12 +124,14 @@ class Changes(Program):
 def _settled(harness: ChaosHarness) -> bool:
     """Whether each command's fate is known. The second look at an object is due at once, to save the time."""
     harness.revive()
-    c = tables.commands.c
+    c = outgoing_tables.commands.c
     with harness.mirror.database.begin() as tx:
         now = harness.mirror.database.now(tx)
         seen = sa.select(c.id).where(c.state == "uncertain", c.unchanged_at.is_not(None), c.due_at > now)
         earlier = {c.due_at: now, c.unchanged_at: now - timedelta(hours=1)}
-        tx.execute(sa.update(tables.commands).where(c.id.in_(seen.with_for_update(skip_locked=True))).values(earlier))
+        tx.execute(
+            sa.update(outgoing_tables.commands).where(c.id.in_(seen.with_for_update(skip_locked=True))).values(earlier)
+        )
     with harness.mirror.database.read() as tx:
         found = commands.listed(tx)
     for each in found:

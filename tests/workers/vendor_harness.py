@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from models.bookkeeping import due, inbox, parked, streams, webhooks
-from models.db import tables
+from models.db import outgoing_tables, tables
 from models.mirror import queries, schema_evolution
 from models.values import Cause, Lane, ObjectRef
 from tests.mirroring import table
@@ -206,7 +206,7 @@ class BaseHarness(Generic[V]):
         self.run_until(lambda: self.clock.now >= end, hours=hours)
 
     def _next_due(self) -> datetime:
-        i, s, g, c = tables.inbox.c, tables.streams.c, tables.gates.c, tables.commands.c
+        i, s, g, c = tables.inbox.c, tables.streams.c, tables.gates.c, outgoing_tables.commands.c
         now = self.clock.now
         asked = [sa.select(i.due_at).where(i.state == "due", i.due_at > now)]
         columns = (s.due_at, s.full_due_at, g.closed_until, c.due_at)

@@ -8,6 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from models.settings import descriptions, load
+from models.settings.subscriptions import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,6 +33,10 @@ _BETWEEN = """\
 # with an example.
 """
 
+_SUBSCRIPTIONS = """\
+# Subscriptions: one table for each program of yours that is told of changes, each by a signed POST.
+"""
+
 _WIDTH = 112
 _SHOWN = {"database": ("url",), "broker": ("url",), "receiver": ("host", "port", "token")}
 """The settings of the sections that stand in the file without a `# `."""
@@ -43,7 +48,8 @@ def text(systems: Mapping[str, System], token: str, connections: Mapping[str, Ma
     """Compose the whole file. `connections`: name -> the settings of those that it begins with."""
     ready = [table(name, values) for name, values in (connections or {}).items()]
     sections = [_section(name, model, token) for name, model in load.SECTIONS.items()]
-    return "\n".join([_HEAD, *sections, _BETWEEN, *ready, *(_connection(system) for system in systems.values())])
+    connecting = [*ready, *(_connection(system) for system in systems.values())]
+    return "\n".join([_HEAD, *sections, _BETWEEN, *connecting, _SUBSCRIPTIONS, _subscription()])
 
 
 _COMPOSE = {
@@ -89,6 +95,19 @@ def _connection(system: System) -> str:
     return "\n".join(f"# {line}" for line in lines) + "\n"
 
 
+def _subscription() -> str:
+    model = Subscription
+    names = [name for name in model.model_fields if name not in _NOT_SETTINGS]
+    required = [name for name in names if model.model_fields[name].is_required()]
+    lines = ["[subscriptions.crm]"]
+    for name in required:
+        lines += [*_sentence(model, name), _line(model, name, example_first=True)]
+    for name in names:
+        if name not in required:
+            lines += [*_sentence(model, name), f"# {_line(model, name)}"]
+    return "\n".join(f"# {line}" for line in lines) + "\n"
+
+
 def commands(found: System) -> dict[str, Any]:
     """The settings that allow every command of a sandbox; none if the system takes no commands."""
     if found.actions is None:
@@ -126,7 +145,7 @@ def _line(model: type[BaseModel], name: str, *, example_first: bool = False) -> 
     example = descriptions.example(model, name)
     says_nothing = default is None or default in ((), {}, "")
     shown = example if example is not None and (says_nothing or example_first) else default
-    return f"{name} = {_value('…' if shown is None else shown)}"
+    return f"{descriptions.key(model, name)} = {_value('…' if shown is None else shown)}"
 
 
 def _value(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from models.bookkeeping import commands, full_syncs, journal, seen_keys, webhooks
+from models.bookkeeping import commands, deliveries, full_syncs, journal, seen_keys, subscriptions, webhooks
 from models.db.tables import gates, leases, wakeups
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def _steps(settings: Settings, now: datetime, batch_size: int) -> Iterator[Step]
     yield partial(full_syncs.trim, before=old, limit=batch_size)
     yield partial(seen_keys.trim, before=old, limit=batch_size)
     yield partial(commands.trim, before=now - keep.keep_commands, limit=batch_size)
+    yield partial(deliveries.trim, before=now - keep.keep_deliveries, limit=batch_size)
+    yield partial(subscriptions.trim, before=now - keep.keep_deliveries, limit=batch_size)
     if keep.keep_changes is not None:
         yield partial(journal.trim, before=now - keep.keep_changes, limit=batch_size)
     yield partial(_prune_gates, before=old)

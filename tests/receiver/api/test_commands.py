@@ -11,7 +11,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from models.db import tables
+from models.db import outgoing_tables, tables
 from receiver import app
 from receiver.http import server
 from tests.processes import until
@@ -254,7 +254,7 @@ def test_another_connections_command_is_not_shown(opened: Open, sqlite: Database
     with opened(sqlite) as api:
         number = api.post().json()["command"]
         with sqlite.begin() as tx:
-            tx.execute(sa.update(tables.commands).values(connection="seven"))
+            tx.execute(sa.update(outgoing_tables.commands).values(connection="seven"))
         for path in (number, number + 1, 2**70, "9" * 5000, "x", "-1", "%D9%A1"):
             answer = api.client.get(f"/commands/six/{path}")
             assert (404, "unknown_command") == (answer.status_code, answer.json()["error"])

@@ -24,7 +24,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 
 from models.bookkeeping import journal
-from models.db import migration, tables
+from models.db import migration, outgoing_tables, tables
 from models.db.database import Database
 from models.values import Cause, Change, ChangeKind
 from receiver import app
@@ -114,7 +114,7 @@ def sqlite_only(tmp_path: Path) -> Iterator[Database]:
 
 def rows(database: Database) -> dict[str, int]:
     """Rows that requests left, by table."""
-    counted = (tables.webhooks, tables.documents, tables.commands)
+    counted = (tables.webhooks, tables.documents, outgoing_tables.commands)
     with database.read() as tx:
         return {each.name: tx.execute(sa.select(sa.func.count()).select_from(each)).scalar_one() for each in counted}
 
@@ -204,7 +204,7 @@ def test_every_answer_is_one_that_the_description_names_and_a_refused_request_le
                 ]
     assert [] == failures
     accepted = sum(found[200] for label, found in statuses.items() if "/hooks/" in label)
-    left = {tables.webhooks.name: accepted, tables.documents.name: new, tables.commands.name: new_commands}
+    left = {tables.webhooks.name: accepted, tables.documents.name: new, outgoing_tables.commands.name: new_commands}
     assert left == rows(migrated)
     # Each operation succeeded at least once.
     assert [] == [label for label, found in statuses.items() if not any(200 <= status < 300 for status in found)]

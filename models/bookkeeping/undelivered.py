@@ -1,0 +1,139 @@
+"""Changes that a subscription's position has passed: each waits for its retry, or for an earlier one of its object.
+
+The journal itself is the queue of all others, so a change that is delivered at once has no row here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import sqlalchemy as sa
+
+from models.db.outgoing_tables import undelivered
+from models.db.tables import changes
+from models.db.types import Instant
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from models.bookkeeping.subscriptions import Filter
+    from models.db.database import Tx
+
+_BATCH = 500
+
+
+class Object(NamedTuple):
+    """An object of the mirror; its changes are delivered in their order."""
+
+    connection: str
+    resource: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A change that waits. `failing_since`: when it first failed."""
+
+    change: int
+    of: Object
+    due_at: datetime
+    attempts: int = 0
+    failing_since: datetime | None = None
+    reason: str | None = None
+
+
+def put(tx: Tx, subscription: str, waiting: Sequence[Waiting]) -> None:
+    """Add them, or write what is new of them."""
+    for start in range(0, len(waiting), _BATCH):
+        rows = [
+            {
+                "subscription": subscription,
+                "change": each.change,
+                **each.of._asdict(),
+                "due_at": each.due_at,
+                "attempts": each.attempts,
+                "failing_since": each.failing_since,
+                "reason": each.reason,
+            }
+            for each in waiting[start : start + _BATCH]
+        ]
+        insert = tx.insert(undelivered).values(rows)
+        news = {name: insert.excluded[name] for name in ("due_at", "attempts", "failing_since", "reason")}
+        tx.execute(insert.on_conflict_do_update(index_elements=["subscription", "change"], set_=news))
+
+
+def remove(tx: Tx, subscription: str, ids: Sequence[int]) -> None:
+    """They were delivered, or are not wanted any more."""
+    u = undelivered.c
+    for start in range(0, len(ids), _BATCH):
+        batch = ids[start : start + _BATCH]
+        tx.execute(sa.delete(undelivered).where(u.subscription == subscription, u.change.in_(batch)))
+
+
+def due(tx: Tx, subscription: str, *, now: datetime, limit: int, without: Collection[int] = ()) -> list[Waiting]:
+    """Those that may be tried, each the first of its object, the longest due first. `without`: under way already."""
+    u, earlier = undelivered.c, undelivered.alias("earlier")
+    same = [earlier.c[name] == u[name] for name in ("subscription", "connection", "resource", "key")]
+    held_up = sa.select(sa.literal(1)).where(*same, earlier.c.change < u.change).limit(1)
+    is_first = held_up.correlate(undelivered).scalar_subquery().is_(None)
+    chosen = sa.select(undelivered).where(u.subscription == subscription, u.due_at <= now, is_first)
+    if without:
+        chosen = chosen.where(u.change.not_in(without))
+    return [_waiting(row) for row in tx.execute(chosen.order_by(u.due_at, u.change).limit(limit))]
+
+
+def next_due_at(tx: Tx, subscription: str) -> datetime | None:
+    """When the next one is due; None if none waits."""
+    u = undelivered.c
+    earliest = sa.select(sa.func.min(u.due_at, type_=Instant)).where(u.subscription == subscription)
+    return tx.execute(earliest).scalar()
+
+
+def objects_among(tx: Tx, subscription: str, objects: Sequence[Object]) -> set[Object]:
+    """Those of the objects of which something waits."""
+    u = undelivered.c
+    found: set[Object] = set()
+    for start in range(0, len(objects), _BATCH):
+        batch = objects[start : start + _BATCH]
+        chosen = sa.select(u.connection, u.resource, u.key).where(
+            u.subscription == subscription, sa.tuple_(u.connection, u.resource, u.key).in_(batch)
+        )
+        found |= {Object(*row) for row in tx.execute(chosen.distinct())}
+    return found
+
+
+def retry_now(tx: Tx, subscription: str) -> None:
+    """The endpoint answers again: whatever waits for a retry is due."""
+    u = undelivered.c
+    tx.execute(sa.update(undelivered).where(u.subscription == subscription, u.due_at > tx.now).values(due_at=tx.now))
+
+
+def send_again(
+    tx: Tx, subscription: str, wanted: Filter, *, position: int, after: int = 0, where: Sequence[Any] = (), limit: int
+) -> tuple[int, int | None]:
+    """Have changes up to `position` that match delivered again, oldest first, at most `limit` of them.
+
+    `after`: only those with a higher id; `where`: further conditions over the journal. Returns how many, and the last
+    id, None where there are no more.
+    """
+    c = changes.c
+    chosen = sa.select(c.id, c.connection, c.resource, c.key).where(
+        c.id > after, c.id <= position, *wanted.conditions(), *where
+    )
+    rows = tx.execute(chosen.order_by(c.id).limit(limit)).all()
+    put(tx, subscription, [Waiting(row.id, Object(row.connection, row.resource, row.key), tx.now) for row in rows])
+    return len(rows), rows[-1].id if len(rows) == limit else None
+
+
+def listed(tx: Tx, subscription: str, *, limit: int) -> list[Waiting]:
+    """What waits, oldest first."""
+    u = undelivered.c
+    chosen = sa.select(undelivered).where(u.subscription == subscription).order_by(u.change).limit(limit)
+    return [_waiting(row) for row in tx.execute(chosen)]
+
+
+def _waiting(row: Any) -> Waiting:
+    of = Object(row.connection, row.resource, row.key)
+    return Waiting(row.change, of, row.due_at, row.attempts, row.failing_since, row.reason)
