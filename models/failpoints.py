@@ -79,6 +79,12 @@ class Point(StrEnum):
     COMMAND_COMMITTED = "command-committed"
     COMMAND_READ_BACK = "command-read-back"
 
+    # Deliveries to a subscription.
+    DELIVERY_COMPOSED = "delivery-composed"
+    DELIVERY_ANSWERED = "delivery-answered"
+    DELIVERIES_RECORDED = "deliveries-recorded"  # in the transaction, which is not committed yet
+    DELIVERIES_COMMITTED = "deliveries-committed"
+
 
 @cache
 def _folder() -> Path | None:

@@ -73,15 +73,15 @@ def remove(tx: Tx, subscription: str, ids: Sequence[int]) -> None:
 
 
 def due(tx: Tx, subscription: str, *, now: datetime, limit: int, without: Collection[int] = ()) -> list[Waiting]:
-    """Those that may be tried, each the first of its object, the longest due first. `without`: under way already."""
+    """Those that may be tried, unless an earlier one of their object is not due yet. `without`: under way already."""
     u, earlier = undelivered.c, undelivered.alias("earlier")
     same = [earlier.c[name] == u[name] for name in ("subscription", "connection", "resource", "key")]
-    held_up = sa.select(sa.literal(1)).where(*same, earlier.c.change < u.change).limit(1)
-    is_first = held_up.correlate(undelivered).scalar_subquery().is_(None)
-    chosen = sa.select(undelivered).where(u.subscription == subscription, u.due_at <= now, is_first)
+    held_up = sa.select(sa.literal(1)).where(*same, earlier.c.change < u.change, earlier.c.due_at > now).limit(1)
+    is_free = held_up.correlate(undelivered).scalar_subquery().is_(None)
+    chosen = sa.select(undelivered).where(u.subscription == subscription, u.due_at <= now, is_free)
     if without:
         chosen = chosen.where(u.change.not_in(without))
-    return [_waiting(row) for row in tx.execute(chosen.order_by(u.due_at, u.change).limit(limit))]
+    return [_waiting(row) for row in tx.execute(chosen.order_by(u.change).limit(limit))]
 
 
 def next_due_at(tx: Tx, subscription: str) -> datetime | None:

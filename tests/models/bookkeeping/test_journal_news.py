@@ -10,13 +10,12 @@ import pytest
 
 from models.bookkeeping import journal
 from models.bookkeeping.journal_news import JournalNews
-from models.db.database import Tx
+from models.db.database import Database, Tx
 from models.values import Cause, Change, ChangeKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.db.database import Database
 
 A_MINUTE = 60.0
 A_MOMENT = 0.05
@@ -68,13 +67,12 @@ def test_what_is_rolled_back_is_no_news(database: Database, news: JournalNews) -
 
 @pytest.mark.parametrize("empty_url", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True)
 def test_a_lost_connection_is_opened_again(database: Database) -> None:
-    news = JournalNews(database)
+    listening = Database(database.url.update_query_dict({"application_name": "test_journal_news"}))
+    news = JournalNews(listening)
     news.wait(0)
+    own = "application_name = 'test_journal_news' AND datname = current_database()"
     with database.begin() as tx:
-        tx.exec_driver_sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT current_schema%%' "
-            "AND pid <> pg_backend_pid()"
-        )
+        tx.exec_driver_sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {own}")
     assert not news.wait(A_MOMENT)
     assert news.wait(A_MINUTE)
     threading.Timer(A_MOMENT, _change, [database]).start()
@@ -82,3 +80,4 @@ def test_a_lost_connection_is_opened_again(database: Database) -> None:
     assert news.wait(A_MINUTE)
     assert time.monotonic() - began < A_MINUTE
     news.close()
+    listening.close()

@@ -1,0 +1,1 @@
+"""Tells subscriptions of changes: signed POSTs, in order per object, at least once."""

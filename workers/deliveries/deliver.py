@@ -1,0 +1,321 @@
+"""Tells one subscription of everything that it was not told yet, then waits a while for more. Read this file first.
+
+    journal ──after its position──► filter ──► POST ──2xx──► position moves on
+                                      │           └─failure─► erpmirror_undelivered ──when due──► POST
+                                      └─ waits behind an earlier change of its object ─┘
+
+A session holds the subscription's lease, so that no second worker delivers to it. The changes of one object go out in
+their order, one after the other; those of different objects side by side, each in a thread, up to `concurrency`. What
+came of them is written together every few milliseconds: the attempts, the new position, what has to wait. A session
+that is killed in between sends those again, under the same ids: at least once.
+
+While the endpoint fails, one change at a time is tried; after some failures in a row the whole subscription waits, so a
+dead endpoint costs one attempt at a time. After its last change a session lingers, listening to the journal: the next
+change then needs no wake-up.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import structlog
+
+from models import failpoints
+from models.bookkeeping import journal, journal_entries, subscriptions, undelivered
+from models.bookkeeping.journal_news import JournalNews
+from models.bookkeeping.subscriptions import LeaseLostError, PausedBy
+from models.failpoints import Point
+from workers.deliveries import filters, message, network
+from workers.deliveries.endpoint import Answer, Endpoint
+from workers.deliveries.outcomes import MARGIN, Outcomes
+from workers.deliveries.progress import Item, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from models.bookkeeping.journal_entries import Entry
+    from models.bookkeeping.subscriptions import Subscriber
+    from models.db.database import Database, Tx
+    from models.settings.load import Settings
+    from models.settings.subscriptions import Subscription
+    from workers.deliveries.network import Resolver
+
+log = structlog.get_logger()
+
+BUDGET = timedelta(minutes=5)
+"""How long a session lasts before it ends and wakes a worker again: brokers take a message back after half an hour."""
+
+LINGER = timedelta(seconds=30)
+"""How long a session waits after its last change."""
+
+_WINDOW = 500
+"""The most changes in memory."""
+
+_LOOK = 1.0
+"""Seconds after which the tables are looked at even without news."""
+
+_AFTER_CRASH = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a session did. `has_more`: it ended before everything was done that can be done now."""
+
+    delivered: int = 0
+    failed: int = 0
+    has_more: bool = False
+
+
+def deliver(
+    database: Database,
+    settings: Settings,
+    name: str,
+    *,
+    stopping: Callable[[], bool] = bool,
+    budget: timedelta = BUDGET,
+    linger: timedelta = LINGER,
+    resolver: Resolver = network.resolve,
+) -> Result:
+    """Deliver to one subscription, unless another worker does. `stopping`: the process is about to end.
+
+    If our own code crashes, the subscription waits a minute, so that it does not crash without end.
+    """
+    options = settings.subscriptions.get(name)
+    if options is None:
+        return Result()  # a process with other settings may have sent the wake-up
+    with database.begin() as tx:
+        claimed = subscriptions.claim(tx, name, lasts=options.timeout + MARGIN)
+        now = tx.now
+    if claimed is None:
+        return Result()
+    session = _Session(database, settings, options, claimed, now=now, stopping=stopping, resolver=resolver)
+    try:
+        with session:
+            session.run(budget=budget, linger=linger)
+    except LeaseLostError:
+        log.warning("another worker delivers now", subscription=name)
+    except Exception:  # raised again: it is only postponed here
+        session.outcomes.release_after_crash(wait=_AFTER_CRASH, reason="erpmirror failed; its log says how")
+        raise
+    return session.result
+
+
+class _Session:
+    """One claim of a subscription. All but `_send` and `_listen` runs in one thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        options: Subscription,
+        claimed: Subscriber,
+        *,
+        now: datetime,
+        stopping: Callable[[], bool],
+        resolver: Resolver,
+    ) -> None:
+        self.outcomes = Outcomes(database, options, claimed, now)
+        self._database = database
+        self._settings = settings
+        self._options = options
+        self._claimed = claimed
+        self._stopping = stopping
+        self._endpoint = Endpoint(options, resolver=resolver)
+        self._filter = filters.of(options)
+        self._signers = message.signers(options.secrets)
+        self._places: dict[tuple[str, str], message.Place] = {}
+        self._progress = Progress(claimed.position)
+        self._events: queue.SimpleQueue[tuple[Item, Answer] | None] = queue.SimpleQueue()
+        self._is_listening = True
+        self._has_more = False
+
+    @property
+    def result(self) -> Result:
+        return Result(self.outcomes.delivered, self.outcomes.failed, self._has_more)
+
+    def __enter__(self) -> Self:
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_listening = False
+        self._senders.shutdown(wait=True)
+        self._endpoint.close()
+        self._listener.join(_LOOK + 1)
+
+    @cached_property
+    def _senders(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._options.concurrency, thread_name_prefix=f"deliver-{self._options.name}")
+
+    @cached_property
+    def _listener(self) -> threading.Thread:
+        return threading.Thread(target=self._listen, name=f"news-{self._options.name}", daemon=True)
+
+    def _listen(self) -> None:
+        """Tell the session of news of the journal."""
+        news = JournalNews(self._database)
+        try:
+            while self._is_listening:
+                if news.wait(_LOOK):
+                    self._events.put(None)
+        finally:
+            news.close()
+
+    # The loop
+
+    def run(self, *, budget: timedelta, linger: timedelta) -> None:
+        """Deliver until there is nothing to do for `linger`, the endpoint is down, or somebody ends it."""
+        ends_at = time.monotonic() + budget.total_seconds()
+        active_at = looked_at = time.monotonic()
+        has_news = True
+        self._require_untrimmed()
+        while True:
+            is_late = time.monotonic() - looked_at >= _LOOK
+            if (has_news or is_late or self.outcomes.has_freed) and self._progress.unsettled <= _WINDOW // 2:
+                looked_at = time.monotonic()
+                has_news = self._read()
+            self._start()
+            if self._progress.unsettled:
+                active_at = time.monotonic()
+            if self.outcomes.are_due:
+                self.outcomes.write(self._progress.position)
+            is_over = self._stopping() or time.monotonic() > ends_at
+            is_idle = time.monotonic() - active_at > linger.total_seconds()
+            if not self._progress.under_way:
+                if is_over or self.outcomes.must_end:
+                    break
+                if is_idle and self.outcomes.are_unwritten:
+                    self.outcomes.write(self._progress.position)
+                if is_idle and not has_news and not self.outcomes.has_freed:
+                    break
+            if not self.outcomes.has_freed:
+                has_news = self._wait(looked_at) or has_news
+        self._end(is_over=is_over)
+
+    def _wait(self, looked_at: float) -> bool:
+        """Take what has happened; waits for something at most until the next look. Returns whether there is news."""
+        left = max(looked_at + _LOOK - time.monotonic(), 0.001)
+        has_news = False
+        try:
+            event = self._events.get(timeout=min(left, self.outcomes.seconds_left or left))
+            while True:
+                if event is None:
+                    has_news = True
+                else:
+                    self.outcomes.settle(*event, self._progress)
+                event = self._events.get_nowait()
+        except queue.Empty:
+            return has_news
+
+    def _end(self, *, is_over: bool) -> None:
+        """Give up the lease. What was committed meanwhile is due again."""
+        must_end = self.outcomes.must_end
+        self.outcomes.write(self._progress.position, release=True)
+        if not must_end:
+            with self._database.read() as tx:
+                _, newest, _ = journal.bounds(tx)
+            self._has_more = is_over or newest > self.outcomes.position
+
+    # What is to be delivered
+
+    def _require_untrimmed(self) -> None:
+        """Pause if the journal no longer has what the subscription was not told: a person has to know."""
+        with self._database.read() as tx:
+            oldest, _, _ = journal.bounds(tx)
+        if self._claimed.position < oldest - 1:
+            self.outcomes.pause(PausedBy.TRIMMED, _trimmed(f"those from {self._claimed.position + 1} to {oldest - 1}"))
+
+    def _read(self) -> bool:
+        """Read what is due, as much as there is room for; returns whether there may be more."""
+        room = _WINDOW - self._progress.unsettled
+        if room <= 0 or self.outcomes.must_end:
+            return False
+        if self.outcomes.concern_queue:
+            self.outcomes.write(self._progress.position)  # the table says what waits, and for which objects
+        self.outcomes.has_freed = False
+        with self._database.autocommit() as tx:
+            queued = self._queued(tx, room)
+            after = self._progress.seen
+            found, seen = journal_entries.following(tx, after=after, limit=room, conditions=self._filter.conditions())
+            held = self._held(tx, found)
+        self._progress.add(queued)
+        items = [Item(entry) for entry in found]
+        behind = [item for item in items if item.entry.of in held]
+        self._progress.add(item for item in items if item.entry.of not in held)
+        self._progress.hold(behind)
+        self.outcomes.hold(behind)
+        self._progress.seen = seen
+        return len(found) == room
+
+    def _queued(self, tx: Tx, room: int) -> list[Item]:
+        """Those of the table that are due."""
+        name = self._options.name
+        due = undelivered.due(tx, name, now=self.outcomes.now(), limit=room, without=self._progress.queued)
+        self.outcomes.may_have_waiting = bool(due) or undelivered.next_due_at(tx, name) is not None
+        entries = journal_entries.by_id(tx, [each.change for each in due])
+        lost = [each.change for each in due if each.change not in entries]
+        if lost:
+            self.outcomes.drop(lost)
+            self.outcomes.pause(PausedBy.TRIMMED, _trimmed(f"{len(lost)} that waited, the first is {lost[0]}"))
+        unwanted = [entry.id for entry in entries.values() if not self._filter.matches(entry)]
+        self.outcomes.drop(unwanted)  # the settings do not ask for them any more
+        return [
+            Item(entries[each.change], queued=True, attempts=each.attempts, failing_since=each.failing_since)
+            for each in due
+            if each.change in entries and each.change not in unwanted
+        ]
+
+    def _held(self, tx: Tx, found: Sequence[Entry]) -> set[Any]:
+        """The objects of which an earlier change waits in the table."""
+        if not self.outcomes.may_have_waiting or not found:
+            return set()
+        return undelivered.objects_among(tx, self._options.name, list({entry.of for entry in found}))
+
+    # Attempts
+
+    def _start(self) -> None:
+        """Hand over what is ready: one change at a time while the endpoint fails."""
+        most = 1 if self.outcomes.failures else self._options.concurrency
+        while self._progress.under_way < most and not self.outcomes.must_end and not self._stopping():
+            item = self._progress.start()
+            if item is None:
+                return
+            self._senders.submit(self._send, item, self._place(item.entry))
+
+    def _send(self, item: Item, where: message.Place) -> None:
+        """In a thread of its own: post the change and report what came of it."""
+        try:
+            composed = message.compose(item.entry, self._options, where)
+            headers = message.headers(composed, self._signers, datetime.now(UTC))
+            failpoints.hit(Point.DELIVERY_COMPOSED)
+            answer = self._endpoint.post(headers, composed.body)
+            failpoints.hit(Point.DELIVERY_ANSWERED)
+        except Exception as error:  # a sender's thread has nobody above it
+            log.exception("delivery failed", subscription=self._options.name, change=item.entry.id)
+            answer = Answer(f"erpmirror failed: {type(error).__name__}", 0.0)
+        self._events.put((item, answer))
+
+    def _place(self, entry: Entry) -> message.Place:
+        known = (entry.connection, entry.resource)
+        if known not in self._places:
+            with self._database.read() as tx:
+                system, table = journal_entries.place_of(tx, *known)
+            configured = self._settings.connections.get(entry.connection)
+            if configured is not None:
+                system = configured.system
+            self._places[known] = message.place(system or "unknown", entry.resource, table)
+        return self._places[known]
+
+
+def _trimmed(what: str) -> str:
+    return (
+        f"changes were trimmed from the journal before they were delivered, {what}: keep_changes is shorter than the "
+        "outage was; `erpmirror subscriptions resume` goes on with the oldest that is kept"
+    )
