@@ -114,7 +114,12 @@ def create_app(settings: Settings, *, waker: Waker) -> Starlette:
         settings, batcher=services.batcher, wake=services.notifier.wake, outcomes=services.metrics.webhooks
     )
     commands = Commands(settings, database=services.database, wake=services.notifier.wake)
-    health = Health(database=services.database, check_broker=waker.check_broker, spool=services.spool)
+    health = Health(
+        database=services.database,
+        check_broker=waker.check_broker,
+        spool=services.spool,
+        queues=wakeup.queues_of(settings),
+    )
     protected = [health.readiness, *_protected_routes(settings, services)]
     return _App(
         webhooks=webhooks,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.bookkeeping import commands
+from models.bookkeeping import commands, subscriptions
 from models.bookkeeping.streams import backoff_over
 from models.db import outgoing_tables
 from models.db.tables import FULLY_SYNCED, POLLED, gates, inbox, streams, wakeups, webhooks
@@ -40,8 +40,8 @@ class Due:
 
     `with_webhooks`: connections with webhooks to move into the inbox. `with_keys`: connections with keys to fetch.
     `with_commands`: connections with commands to send or read back. `streams`: connection -> resources to sync.
-    `closed`: accounts whose gate is closed. `woken`: connection and queue -> when the wake-up was sent that no worker
-    has answered yet.
+    `closed`: accounts whose gate is closed. `subscriptions`: those that may be told something and that no worker
+    serves. `woken`: name and queue -> when the wake-up was sent that no worker has answered yet.
     """
 
     now: datetime
@@ -50,6 +50,7 @@ class Due:
     with_commands: frozenset[str] = frozenset()
     streams: Mapping[str, Sequence[DueStream]] = field(default_factory=dict)
     closed: frozenset[str] = frozenset()
+    subscriptions: frozenset[str] = frozenset()
     woken: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
 
     @property
@@ -66,10 +67,11 @@ def load(database: Database) -> Due:
         with_keys = _with_keys(tx, now)
         with_commands = _with_commands(tx, now)
         due_streams = _streams(tx, now)
-        if not (with_webhooks or with_keys or with_commands or due_streams):
+        to_tell = frozenset(subscriptions.due(tx, now=now))
+        if not (with_webhooks or with_keys or with_commands or due_streams or to_tell):
             return Due(now)
         closed = _names(tx, sa.select(gates.c.account).where(gates.c.closed_until > now))
-        return Due(now, with_webhooks, with_keys, with_commands, due_streams, closed, _woken(tx))
+        return Due(now, with_webhooks, with_keys, with_commands, due_streams, closed, to_tell, _woken(tx))
 
 
 def _distinct(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any]:

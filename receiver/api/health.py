@@ -19,12 +19,13 @@ from receiver.http.answers import Answer, AnswerResponse, Ok, Text
 from workers.queue import canary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from starlette.requests import Request
 
     from models.db.database import Database
     from receiver.webhooks.spool import Spool
+    from workers.queue.wakeup import QueueName
 
 _TIMEOUT_SECONDS = 5.0
 """Seconds after which a component counts as away. Its client library may wait far longer."""
@@ -71,13 +72,15 @@ class Probe:
 
 
 class Health:
-    """`/livez` and `/readyz`. `check_broker` raises unless the broker answers."""
+    """`/livez` and `/readyz`. `check_broker` raises unless the broker answers. `queues`: those that need a worker."""
 
-    def __init__(self, *, database: Database, check_broker: Callable[[], None], spool: Spool) -> None:
+    def __init__(
+        self, *, database: Database, check_broker: Callable[[], None], spool: Spool, queues: Sequence[QueueName]
+    ) -> None:
         self._database = Probe(functools.partial(_database, database))
         self._broker = Probe(functools.partial(_broker, check_broker))
         self._spool = Probe(spool.status_line)
-        self._workers = Probe(functools.partial(_workers, database))
+        self._workers = Probe(functools.partial(_workers, database, queues))
 
     @property
     def liveness(self) -> Route:
@@ -119,8 +122,8 @@ def _database(database: Database) -> str:
     return "ok"
 
 
-def _workers(database: Database) -> str:
-    problems = [queue.problem for queue in canary.queue_health(database) if queue.problem is not None]
+def _workers(database: Database, queues: Sequence[QueueName]) -> str:
+    problems = [queue.problem for queue in canary.queue_health(database, queues) if queue.problem is not None]
     with database.read() as tx:
         step = clock_steps.find(tx)
     return "; ".join([*problems, *([] if step is None else [step.problem])]) or "ok"

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from models import status
 from models.bookkeeping import open_commands
 from models.bookkeeping.open_commands import OpenCounts
-from workers.queue import canary
+from workers.queue import canary, wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -108,7 +108,8 @@ class _DatabaseCollector:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What `erpmirror status` shows. Without a database the other metrics are still served."""
         try:
-            rows, queues = status.resources(self._database, self._settings), canary.queue_health(self._database)
+            rows = status.resources(self._database, self._settings)
+            queues = canary.queue_health(self._database, wakeup.queues_of(self._settings))
             with self._database.read() as tx:
                 commands = open_commands.counts(tx)
         except sa.exc.SQLAlchemyError:

@@ -20,6 +20,9 @@ _SYNC_TASKS = 2
 _FULL_SYNC_TASKS = 1
 """Full syncs take turns, each for some seconds; a second process would cost memory and save little time."""
 
+_MOST_DELIVER_TASKS = 50
+"""Threads, each with a connection to the database while it delivers."""
+
 _DATABASE_CHECK_TIMEOUT = 5.0
 """Seconds that the receiver waits for the database before it starts without."""
 
@@ -29,12 +32,23 @@ def of_up(loaded: Settings, *, concurrency: int | None) -> dict[str, Callable[[]
 
     `prepare` has run before. `concurrency`: of each worker; by default `_SYNC_TASKS` and `_FULL_SYNC_TASKS`.
     """
-    return {
+    found: dict[str, Callable[[], None]] = {
         "beat": partial(_run_beat, loaded),
         "receiver": partial(_run_receiver, loaded, loaded.receiver.host, loaded.receiver.port),
         "sync": partial(_run_worker, loaded, ["sync"], concurrency or _SYNC_TASKS),
         "full_sync": partial(_run_worker, loaded, ["full_sync"], concurrency or _FULL_SYNC_TASKS),
     }
+    if loaded.subscriptions:
+        found["deliver"] = partial(_run_worker, loaded, ["deliver"], deliver_tasks(loaded))
+    return found
+
+
+def deliver_tasks(loaded: Settings) -> int:
+    """The threads of a worker that delivers: one for each subscription, so that none waits for another's endpoint.
+
+    One more takes the messages that show that the worker answers.
+    """
+    return min(len(loaded.subscriptions), _MOST_DELIVER_TASKS) + 1
 
 
 def import_shared(loaded: Settings) -> None:
@@ -57,6 +71,7 @@ def prepare(loaded: Settings) -> None:
     from models.db import migration
     from workers import context
     from workers.cli import mending, waiting
+    from workers.deliveries import plans
     from workers.queue import broker
 
     with common.explaining():
@@ -64,6 +79,7 @@ def prepare(loaded: Settings) -> None:
         state = waiting.for_database(lambda: migration.state(database))
         mending.migrate(database, loaded)
         context.sync_streams(database, loaded)
+        plans.sync(database, loaded)
         database.close()
         broker.prepare(loaded)
     if state != "current":
@@ -130,7 +146,7 @@ def _require_if_reachable(loaded: Settings) -> None:
 def worker(loaded: Settings, *, queues: Sequence[str], concurrency: int) -> None:
     """Run a worker for these queues until it is stopped, once the database answers."""
     _wait(loaded)
-    _sync_streams(loaded)
+    _sync_settings(loaded)
     _run_worker(loaded, queues, concurrency)
 
 
@@ -145,7 +161,7 @@ def _run_worker(loaded: Settings, queues: Sequence[str], concurrency: int) -> No
 def beat(loaded: Settings) -> None:
     """Run the scheduler until it is stopped, once the database answers."""
     _wait(loaded)
-    _sync_streams(loaded)
+    _sync_settings(loaded)
     _run_beat(loaded)
 
 
@@ -179,12 +195,15 @@ def _wait(loaded: Settings) -> None:
     broker.prepare(loaded)  # before it is said that the process runs
 
 
-def _sync_streams(loaded: Settings) -> None:
+def _sync_settings(loaded: Settings) -> None:
+    """Bring the streams and subscriptions in line with the settings."""
     from models.db.database import Database
     from workers import context
+    from workers.deliveries import plans
 
     database = Database(loaded.database.url)
     context.sync_streams(database, loaded)
+    plans.sync(database, loaded)
     database.close()
 
 

@@ -59,7 +59,14 @@ def up(
     raise typer.Exit(status)
 
 
-_COLOURS = {"beat": "magenta", "receiver": "green", "sync": "cyan", "full_sync": "blue", "up": "yellow"}
+_COLOURS = {
+    "beat": "magenta",
+    "receiver": "green",
+    "sync": "cyan",
+    "full_sync": "blue",
+    "deliver": "red",
+    "up": "yellow",
+}
 
 
 def _printer() -> supervisor.Print:
@@ -97,16 +104,22 @@ def receiver(
 def worker(
     config: common.Config = None,
     concurrency: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="Tasks that it runs at the same time, each in its own process."),
-    ] = 2,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Tasks that it runs at the same time. Default: 2; one for each subscription with deliver.",
+            show_default=False,
+        ),
+    ] = None,
     queues: Annotated[
-        str, typer.Option(metavar="NAMES", help="sync (webhooks and polls), full_sync, or both.")
+        str, typer.Option(metavar="NAMES", help="sync (webhooks and polls), full_sync, or both; or deliver alone.")
     ] = "sync,full_sync",
 ) -> None:
-    """Run a worker: it reads the ERPs and writes the mirror.
+    """Run a worker: it reads the ERPs and writes the mirror, or delivers to subscriptions.
 
-    Run at least one for each queue, so that a full sync does not delay changes.
+    Run at least one for each queue, so that a full sync does not delay changes. The queue deliver has a worker of its
+    own, so that slow endpoints do not delay the ERPs; without subscriptions it needs none.
 
     Example: [bold]erpmirror worker --queues sync --concurrency 4[/]
     """
@@ -115,9 +128,12 @@ def worker(
 
     names = [name.strip() for name in queues.split(",") if name.strip()]
     unknown = set(names) - set(wakeup.QUEUES)
-    if unknown or not names:
-        raise typer.BadParameter(f"write {wakeup.SYNC}, {wakeup.FULL_SYNC} or both with a comma", param_hint="--queues")
-    processes.worker(common.settings(config), queues=names, concurrency=concurrency)
+    if (unknown or not names) and names != [wakeup.DELIVER]:
+        wanted = f"write {wakeup.SYNC}, {wakeup.FULL_SYNC} or both with a comma, or {wakeup.DELIVER} alone"
+        raise typer.BadParameter(wanted, param_hint="--queues")
+    loaded = common.settings(config)
+    default = processes.deliver_tasks(loaded) if names == [wakeup.DELIVER] else 2
+    processes.worker(loaded, queues=names, concurrency=concurrency or default)
 
 
 def beat(config: common.Config = None) -> None:

@@ -27,10 +27,10 @@ class HealthLine:
 def health_lines(loaded: Settings, database: Database) -> Iterator[HealthLine]:
     """A line on the broker, one on each queue with the last message that its workers took, one on a wrong clock."""
     from models.bookkeeping import clock_steps
-    from workers.queue import canary
+    from workers.queue import canary, wakeup
 
     yield _broker(loaded, database)
-    for queue in canary.queue_health(database):
+    for queue in canary.queue_health(database, wakeup.queues_of(loaded)):
         yield HealthLine(queue.summary, ok=queue.problem is None)
     with database.read() as tx:
         step = clock_steps.find(tx)
@@ -52,7 +52,8 @@ def stalled_workers(loaded: Settings) -> dict[str, str]:
         broker.prepare(loaded)
         database = common.database(loaded, migrated=False)
         waker = wakeup.Waker(app.create_app(loaded, database), database)
-        return canary.stalled(waker, database, after=canary.STALLED_AFTER + app.longest_task(loaded))
+        after = canary.STALLED_AFTER + app.longest_task(loaded)
+        return canary.stalled(waker, database, after=after, queues=wakeup.queues_of(loaded))
     except Exception as error:  # without database or broker nothing is known about the workers
         if errors.explained(error) is None:
             raise

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SYNC = wakeup.SYNC
 FULL_SYNC = wakeup.FULL_SYNC
+DELIVER = wakeup.DELIVER
 
 _TASKS_PER_CHILD = 500
 _FLOWER_COLUMNS = "name,args,state,received,runtime,worker"
@@ -89,7 +90,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Celery:
         task_send_sent_event=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        task_queues=[Queue(name, routing_key=name) for name in wakeup.QUEUES],
+        task_queues=[Queue(name, routing_key=name) for name in wakeup.ALL_QUEUES],
         task_default_queue=SYNC,
         task_create_missing_queues=False,
         beat_enable_remote_control=False,
@@ -147,7 +148,7 @@ def run_worker(settings: Settings, *, queues: Sequence[str], concurrency: int) -
     _worker_class(app)(
         queues=queues,
         concurrency=concurrency,
-        pool="workers.queue.filesystem:Pool" if settings.broker.folder else None,
+        pool=_pool(settings, queues),
         task_events=True,
         without_gossip=True,
         without_mingle=True,
@@ -156,6 +157,14 @@ def run_worker(settings: Settings, *, queues: Sequence[str], concurrency: int) -
         hostname=f"{'-'.join(queues)}@{socket.gethostname()}.{os.getpid()}",
         loglevel="WARNING",
     ).start()
+
+
+def _pool(settings: Settings, queues: Sequence[str]) -> str | None:
+    """The kind of Celery's pool. Deliveries wait for endpoints, so threads of one process serve them."""
+    if list(queues) == [DELIVER]:
+        signals.worker_shutting_down.connect(lambda **_: tasks.stopping.set(), weak=False)
+        return "threads"
+    return "workers.queue.filesystem:Pool" if settings.broker.folder else None
 
 
 def _worker_class(app: Celery) -> Any:

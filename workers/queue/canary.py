@@ -17,6 +17,8 @@ from models.durations import spell
 from workers.queue import wakeup
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from models.db.database import Database
     from workers.queue.wakeup import QueueName, Waker
 
@@ -87,16 +89,16 @@ class QueueHealth:
         return f"a worker answered {spell(self.now - self.answered_at)} ago"
 
 
-def queue_health(database: Database) -> list[QueueHealth]:
-    """The health of each queue, in the order of `wakeup.QUEUES`."""
+def queue_health(database: Database, queues: Sequence[QueueName] = wakeup.QUEUES) -> list[QueueHealth]:
+    """The health of each of the queues (`wakeup.queues_of`)."""
     with database.read() as tx:
         now = database.now(tx)
         listing_lease = sa.exists().where(leases.c.subject.is_(None), leases.c.until > now)
         is_listing = bool(tx.execute(sa.select(listing_lease)).scalar_one())
         rows = {row.queue: row for row in tx.execute(sa.select(canaries))}
-        acknowledged = {queue: _acknowledged_at(tx, queue) for queue in wakeup.QUEUES}
+        acknowledged = {queue: _acknowledged_at(tx, queue) for queue in queues}
     found = []
-    for queue in wakeup.QUEUES:
+    for queue in queues:
         row, busy = rows.get(queue), is_listing and queue == wakeup.FULL_SYNC
         if row is None:
             found.append(QueueHealth(queue, now, answered_at=acknowledged[queue], known=False))
@@ -114,13 +116,15 @@ def record_answer(database: Database, queue: str, *, worker: str) -> None:
         _upsert(tx, database, queue, answered_at=database.now(tx), worker=worker)
 
 
-def stalled(waker: Waker, database: Database, *, after: timedelta) -> dict[str, str]:
+def stalled(
+    waker: Waker, database: Database, *, after: timedelta, queues: Sequence[QueueName] = wakeup.QUEUES
+) -> dict[str, str]:
     """The queues whose worker must be restarted, and why: messages wait, and none was taken for longer than `after`.
 
     A queue is reported once; its restarted worker then has as long to answer.
     """
     found = {}
-    for queue, health in zip(wakeup.QUEUES, queue_health(database), strict=True):
+    for queue, health in zip(queues, queue_health(database, queues), strict=True):
         if health.silent_for > after and not health.busy and waker.depth(queue):
             found[health.queue] = f"has taken no message for {spell(health.silent_for)}"
             with database.begin() as tx:
@@ -132,15 +136,16 @@ def stalled(waker: Waker, database: Database, *, after: timedelta) -> dict[str, 
 class Prober:
     """Sends the canaries. Two probers are harmless: a canary is claimed in the database before it is sent."""
 
-    def __init__(self, waker: Waker, database: Database) -> None:
+    def __init__(self, waker: Waker, database: Database, queues: Sequence[QueueName] = wakeup.QUEUES) -> None:
         self._waker = waker
         self._database = database
+        self._queues = queues
         self._sent: dict[QueueName, datetime] = {}
 
     def send_due(self) -> None:
         """Send the canaries that are due. Raises kombu's `OperationalError` when the broker is down."""
         try:
-            for queue in wakeup.QUEUES:
+            for queue in self._queues:
                 if self._claim(queue) or self._is_lost(queue):
                     self._waker.send(TASK, [queue], queue=queue)
         except Exception:  # raised again: an unsent canary must not count as outstanding

@@ -1,4 +1,4 @@
-"""The connections that have work due, and the queue to wake: the tables' due rows as the configuration sees them."""
+"""The connections and subscriptions that have work due, and the queue to wake: due rows as the settings see them."""
 
 from __future__ import annotations
 
@@ -42,15 +42,16 @@ def _configured(context: ConnectionContext, found: Due) -> list[DueStream]:
 
 
 class DueWork:
-    """Finds the connections to wake. It keeps its contexts: the configured connections do not change."""
+    """Finds what to wake. It keeps its contexts: the configured connections do not change."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
+        self._subscriptions = settings.subscriptions.keys()
         self._contexts = {each.name: each for each in all_contexts(database, settings)}
         self._checked_at: dict[tuple[str, QueueName], datetime] = {}
 
     def pending(self) -> Iterator[tuple[str, QueueName, bool]]:
-        """The connections and queues that need a wake-up; True: one is outstanding, which may be lost."""
+        """The names and queues that need a wake-up; True: one is outstanding, which may be lost."""
         found = due.load(self._database)
         for name in sorted(found.connections & self._contexts.keys()):
             context = self._contexts[name]
@@ -59,6 +60,9 @@ class DueWork:
             for queue, is_due in zip(wakeup.QUEUES, work, strict=True):
                 if is_due and not self._is_outstanding(name, queue, found):
                     yield name, queue, (name, queue) in found.woken
+        for name in sorted(found.subscriptions & self._subscriptions):
+            if not self._is_outstanding(name, wakeup.DELIVER, found):
+                yield name, wakeup.DELIVER, (name, wakeup.DELIVER) in found.woken
 
     def _is_outstanding(self, name: str, queue: QueueName, found: Due) -> bool:
         """Whether a wake-up is outstanding that needs no check: it is young, or was checked shortly before."""

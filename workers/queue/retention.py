@@ -57,7 +57,7 @@ def _steps(settings: Settings, now: datetime, batch_size: int) -> Iterator[Step]
     if keep.keep_changes is not None:
         yield partial(journal.trim, before=now - keep.keep_changes, limit=batch_size)
     yield partial(_prune_gates, before=old)
-    yield partial(_prune_wakeups, before=old, configured=list(settings.connections))
+    yield partial(_prune_wakeups, before=old, configured=[*settings.connections, *settings.subscriptions])
 
 
 def _prune_gates(tx: Tx, *, before: datetime) -> int:
@@ -71,7 +71,7 @@ def _prune_gates(tx: Tx, *, before: datetime) -> int:
 
 
 def _prune_wakeups(tx: Tx, *, before: datetime, configured: list[str]) -> int:
-    """Delete wake-ups of connections that are no longer configured."""
+    """Delete wake-ups of connections and subscriptions that are no longer configured."""
     unused = sa.func.coalesce(wakeups.c.answered_at, wakeups.c.woken_at) < before
     tx.execute(sa.delete(wakeups).where(wakeups.c.connection.not_in(configured), unused))
     return 0

@@ -44,14 +44,14 @@ _RETENTION_INTERVAL = 60.0
 
 
 class DueScheduler(Scheduler):
-    """Wakes every connection that has work due. Two schedulers are harmless: a wake-up is claimed in the database."""
+    """Wakes every connection and subscription that has work due. Two are harmless: a wake-up is claimed first."""
 
     def __init__(self, app: Celery, settings: Settings, database: Database, **options: Any) -> None:
         self._settings = settings
         self._database = database
         self._waker = wakeup.Waker(app, database)
         self._due_work = DueWork(database, settings)
-        self._prober = canary.Prober(self._waker, database)
+        self._prober = canary.Prober(self._waker, database, wakeup.queues_of(settings))
         self._canaries_checked_at: float | None = None
         self._pruned_at = 0.0
         self._clock = HostClock()
@@ -105,15 +105,15 @@ class DueScheduler(Scheduler):
             log.warning("clock has stepped back, what was planned before is due now", by=spell(step.by))
             # Both remember times of the clock that was ahead.
             self._due_work = DueWork(self._database, self._settings)
-            self._prober = canary.Prober(self._waker, self._database)
+            self._prober = canary.Prober(self._waker, self._database, wakeup.queues_of(self._settings))
 
     def _wake_for_due(self) -> None:
         unacknowledged = []
-        for connection, queue, is_outstanding in self._due_work.pending():
+        for name, queue, is_outstanding in self._due_work.pending():
             if is_outstanding:
-                unacknowledged.append((connection, queue))
+                unacknowledged.append((name, queue))
             else:
-                self._waker.wake(connection, queue)
+                self._waker.wake(name, queue)
         if unacknowledged:
             self._waker.rewake(unacknowledged)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -11,14 +13,17 @@ import structlog
 from kombu.exceptions import OperationalError
 
 from models import failpoints
+from models.bookkeeping import subscriptions
 from models.db import faults
 from models.db.faults import Fault
 from models.failpoints import Point
 from workers import context as contexts
+from workers.deliveries import deliver as delivering
 from workers.ingest import loop
 from workers.queue import canary, wakeup
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import timedelta
 
     from celery import Celery, Task
@@ -33,6 +38,10 @@ _PASSING = {Fault.AWAY: "database away", Fault.LOCKED: "database locked"}
 
 SYNC = f"erpmirror.{wakeup.SYNC}"
 FULL_SYNC = f"erpmirror.{wakeup.FULL_SYNC}"
+DELIVER = f"erpmirror.{wakeup.DELIVER}"
+
+stopping = threading.Event()
+"""Set when this worker is told to stop: a session that lingers ends at once."""
 
 
 def register(app: Celery, settings: Settings, database: Database, *, soft: timedelta, hard: timedelta) -> None:
@@ -44,6 +53,8 @@ def register(app: Celery, settings: Settings, database: Database, *, soft: timed
     def handle(connection: str, queue: wakeup.QueueName) -> None:
         if connection in settings.connections:  # a process with other settings may have sent the wake-up
             _handle_wakeup(context(connection), waker, queue)
+            if settings.subscriptions:
+                _wake_subscriptions(database, settings, waker)
 
     limits = {"soft_time_limit": soft.total_seconds(), "time_limit": hard.total_seconds()}
 
@@ -57,24 +68,55 @@ def register(app: Celery, settings: Settings, database: Database, *, soft: timed
         """Continue a connection's full syncs."""
         handle(connection, wakeup.FULL_SYNC)
 
+    @app.task(name=DELIVER)
+    def deliver(subscription: str) -> None:
+        """Deliver to a subscription what it was not told yet."""
+        _deliver(database, settings, waker, subscription)
+
     @app.task(name=canary.TASK, bind=True, **limits)
     def answer_canary(task: Task, queue: str) -> None:
         """Record that a worker takes messages from the queue."""
         canary.record_answer(database, queue, worker=f"{task.request.hostname}, process {os.getpid()}")
 
 
+def _wake_subscriptions(database: Database, settings: Settings, waker: wakeup.Waker) -> None:
+    """Wake for what the journal may have got. A session that lingers has heard of it already."""
+    with _passing_faults():
+        with database.read() as tx:
+            due = subscriptions.due(tx, now=tx.now)
+        for name in due:
+            if name in settings.subscriptions:
+                waker.wake(name, wakeup.DELIVER)
+
+
+def _deliver(database: Database, settings: Settings, waker: wakeup.Waker, subscription: str) -> None:
+    with _passing_faults(subscription=subscription):
+        waker.acknowledge(subscription, wakeup.DELIVER)
+        if delivering.deliver(database, settings, subscription, stopping=stopping.is_set).has_more:
+            waker.wake(subscription, wakeup.DELIVER)
+
+
 def _handle_wakeup(context: contexts.ConnectionContext, waker: wakeup.Waker, queue: wakeup.QueueName) -> None:
     do_due_work = loop.sync if queue == wakeup.SYNC else loop.full_sync
-    try:
+    with _passing_faults(connection=context.name):
         waker.acknowledge(context.name, queue)
         failpoints.hit(Point.WAKEUP_ACKNOWLEDGED)
         if do_due_work(context).has_more:
             waker.wake(context.name, queue)
-    except OperationalError as error:  # the work is committed; the scheduler wakes for the rest
-        log.warning("wake-up failed", connection=context.name, error=type(error).__name__)
+
+
+@contextmanager
+def _passing_faults(**of: str) -> Iterator[None]:
+    """Log that the broker or the database is away, and let the task end: nothing is lost with it.
+
+    The work is committed or still due; the scheduler wakes for it once they are back, or the lock is gone.
+    """
+    try:
+        yield
+    except OperationalError as error:
+        log.warning("wake-up failed", **of, error=type(error).__name__)
     except sa.exc.DBAPIError as error:
         fault = faults.of(error)
         if fault not in _PASSING:
             raise
-        # Nothing is lost with it, and the work is still due once the database is back, or the lock is gone.
-        log.warning(_PASSING[fault], connection=context.name, error=faults.words(error))
+        log.warning(_PASSING[fault], **of, error=faults.words(error))

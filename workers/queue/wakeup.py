@@ -29,16 +29,31 @@ if TYPE_CHECKING:
     from kombu.connection import Connection
 
     from models.db.database import Database
+    from models.settings.load import Settings
 
-QueueName = Literal["sync", "full_sync"]
+QueueName = Literal["sync", "full_sync", "deliver"]
 SYNC: QueueName = "sync"
 """Short work: webhooks, polls, point reads."""
 
 FULL_SYNC: QueueName = "full_sync"
 """Full syncs, which may take long."""
 
+DELIVER: QueueName = "deliver"
+"""Deliveries. Its wake-ups name a subscription, those of the others a connection."""
+
 QUEUES: tuple[QueueName, ...] = (SYNC, FULL_SYNC)
-"""The task of a queue is `erpmirror.` and its name. No dots: file names of the filesystem broker contain the name."""
+"""The queues of connections.
+
+The task of a queue is `erpmirror.` and its name. No dots: file names of the filesystem broker contain the name.
+"""
+
+ALL_QUEUES: tuple[QueueName, ...] = (*QUEUES, DELIVER)
+
+
+def queues_of(settings: Settings) -> tuple[QueueName, ...]:
+    """The queues that need a worker: that of deliveries only where there are subscriptions."""
+    return ALL_QUEUES if settings.subscriptions else QUEUES
+
 
 REPEAT_AFTER = timedelta(seconds=10)
 """An unacknowledged wake-up counts as outstanding for this long; after that it may be repeated."""
