@@ -20,6 +20,7 @@ _NOT_PUBLIC = tuple(
     map(
         ip_network,
         (
+            "192.0.0.0/24",  # protocol assignments
             "192.88.99.0/24",  # relays of 6to4, which lead anywhere
             "fec0::/10",  # site-local, deprecated, and still routed in old networks
             "64:ff9b:1::/48",  # translators of a local network
