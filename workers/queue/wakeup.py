@@ -30,12 +30,15 @@ if TYPE_CHECKING:
 
     from models.db.database import Database
 
-QueueName = Literal["sync", "full_sync"]
+QueueName = Literal["sync", "full_sync", "deliver"]
 SYNC: QueueName = "sync"
 """Short work: webhooks, polls, point reads."""
 
 FULL_SYNC: QueueName = "full_sync"
 """Full syncs, which may take long."""
+
+DELIVER: QueueName = "deliver"
+"""Changes that a subscriber is to be told of."""
 
 QUEUES: tuple[QueueName, ...] = (SYNC, FULL_SYNC)
 """The task of a queue is `erpmirror.` and its name. No dots: file names of the filesystem broker contain the name."""
