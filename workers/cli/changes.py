@@ -169,7 +169,7 @@ class _Printer:
         line = Text.assemble(
             (at, "dim"),
             f" {change.id} ",
-            (f"{change.kind}", _COLOURS.get(change.kind, "")),
+            (f"{change.kind:<8}", _COLOURS.get(change.kind, "")),
             f" {change.connection} {change.resource} ",
             (escaped(change.key), "bold"),
             (f" {change.cause}", "dim"),

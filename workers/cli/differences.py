@@ -23,6 +23,7 @@ _LONGEST_PATH = 40
 _SHORTEST_ROOM = 30
 _DEEPEST = 3
 _LONGEST_TELLING = 40
+_TELLING_FIELDS = 4
 
 _TELLING = (
     "name",
@@ -51,7 +52,7 @@ def lines(change: Any, width: int) -> Iterator[str]:
         case ChangeKind.UPDATED:
             yield from _updates(change.before or {}, change.after or {}, width)
         case ChangeKind.CREATED | ChangeKind.RESTORED:
-            told = printable.listed(_telling(change.key, change.after or {}), width)
+            told = printable.joined(_telling(change.key, change.after or {}), width, at_most=_TELLING_FIELDS)
             if told:
                 yield told
         case _:  # a deletion keeps no copy of its object
@@ -116,14 +117,11 @@ def _scalars(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
 
 
 def _rank(path: str, value: Any) -> int:
-    """Lower is better: a known word as the whole last name, as a part of it, none of them, an empty number."""
+    """Lower is better: a known word as the last name, anywhere in the path, none of them, a number 0 or an id."""
     last = naming.steps(path)[-1].lower()
-    if not isinstance(value, str) and not value:
+    if last.endswith("id") or not (isinstance(value, str) or value):
         return 3 * len(_TELLING)
-    for number, word in enumerate(_TELLING):
-        if last == word:
-            return number
-    for number, word in enumerate(_TELLING):
-        if word in last:
-            return len(_TELLING) + number
-    return 2 * len(_TELLING)
+    if last in _TELLING:
+        return _TELLING.index(last)
+    words = (number for number, word in enumerate(_TELLING, start=len(_TELLING)) if word in path.lower())
+    return next(words, 2 * len(_TELLING))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
 _ESCAPED = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 """Controls, invisible marks that also turn the direction of text, unassigned ones, surrogates, line separators."""
@@ -47,9 +47,11 @@ def cut_pair(one: str, other: str, width: int) -> tuple[str, str]:
     if alike > half - _BEFORE_DIFFERENCE:
         start = alike - _BEFORE_DIFFERENCE
         one, other = _CUT + one[start:], _CUT + other[start:]
-    shorter = min(len(one), len(other), half)
-    rest = max(width - shorter, half)
-    return cut(one, shorter if len(one) == shorter else rest), cut(other, shorter if len(other) == shorter else rest)
+    if len(one) <= half:
+        return one, cut(other, width - len(one))
+    if len(other) <= half:
+        return cut(one, width - len(other)), other
+    return cut(one, half), cut(other, half)
 
 
 def without_query(url: str) -> str:
@@ -57,12 +59,11 @@ def without_query(url: str) -> str:
     return urlsplit(url)._replace(query="").geturl()
 
 
-def listed(names: Iterator[str], width: int) -> str:
-    """As many of the names as fit, with commas."""
-    line = ""
-    for name in names:
-        longer = f"{line}, {name}" if line else name
-        if len(longer) > width:
-            break
-        line = longer
+def joined(texts: Iterable[str], width: int, *, at_most: int) -> str:
+    """The first of the texts that fit, with commas."""
+    line, count = "", 0
+    for text in texts:
+        longer = f"{line}, {text}" if line else text
+        if len(longer) <= width and count < at_most:
+            line, count = longer, count + 1
     return line

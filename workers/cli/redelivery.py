@@ -88,8 +88,9 @@ def plan(tx: Tx, options: Subscription, row: Subscriber, choice: Choice) -> Plan
     count, coming = tx.execute(matching).one()
     notes = []
     if coming:
-        them = f"change {choice.change} has" if choice.change is not None else f"{changes(coming)} more were"
-        notes.append(f"{them} not been sent yet and {'comes' if choice.change is not None else 'come'} anyway")
+        them = changes(coming) if choice.change is None else f"change {choice.change}"
+        verbs = ("has", "comes") if coming == 1 else ("have", "come")
+        notes.append(f"{them} {verbs[0]} not been sent yet and {verbs[1]} anyway")
     if oldest > 1 and choice.change is None and _reaches_before(tx, choice, oldest):
         notes.append(f"changes before {oldest} were deleted (`keep_changes`), so they cannot be sent again")
     return Plan(row.name, wanted, choice.conditions, row.position, count, coming, notes)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 _PAUSED = {
     PausedBy.PERSON: "by a person",
-    PausedBy.GONE: "because its endpoint answered 410, that it is gone for good",
-    PausedBy.GAVE_UP: "because one delivery failed for so long",
-    PausedBy.TRIMMED: "because changes were deleted (`keep_changes`) before it was told of them",
+    PausedBy.GONE: "because its endpoint answered 410, that it is gone",
+    PausedBy.GAVE_UP: "because a delivery had failed for `give_up_after`",
+    PausedBy.TRIMMED: "because `keep_changes` deleted changes that it was not told yet",
 }
 
 STYLES = {
@@ -38,19 +38,15 @@ def status_lines(every: Sequence[Standing]) -> Iterator[tuple[str, str]]:
     healthy = [each for each in configured if each.verdict is Verdict.UP_TO_DATE]
     for each in configured:
         if each.verdict is not Verdict.UP_TO_DATE:
-            yield f"{each.name}: {_status(each)}", STYLES[each.verdict]
+            yield f"subscription {each.name}: {_status(each)}", STYLES[each.verdict]
     if healthy and len(healthy) == len(configured):
         are = "subscription is" if len(healthy) == 1 else "subscriptions are"
         yield f"{len(healthy)} {are} up to date", ""
 
 
 def _status(each: Standing) -> str:
-    parts = [f"subscription {state(each)}"]
-    waiting = undelivered(each) if each.backlog.count else ""
-    reason = why(each)
-    if each.verdict is Verdict.NOT_STARTED:
-        return f"{parts[0]}; {advice(each)}"
-    return "; ".join(part for part in (*parts, reason, waiting, advice(each)) if part)
+    waiting = undelivered(each) if each.backlog.count else None
+    return "; ".join(part for part in (state(each), why(each), waiting, advice(each)) if part)
 
 
 def state(each: Standing) -> str:
@@ -58,12 +54,13 @@ def state(each: Standing) -> str:
     row = each.row
     if each.verdict is Verdict.PAUSED and row is not None:
         by = f" {_PAUSED[row.paused_by]}" if row.paused_by else ""
-        at = f", {spell(each.now - row.paused_at)} ago" if row.paused_at else ""
-        return f"paused{by}{at}"
+        at = f" {spell(each.now - row.paused_at)} ago" if row.paused_at else ""
+        return f"paused{at}{by}"
     if each.verdict is Verdict.FAILING and each.failing_since:
         return f"failing for {spell(each.now - each.failing_since)}"
     if each.verdict is Verdict.REMOVED:
-        return "left the settings"
+        at = f" {spell(each.now - row.removed_at)} ago" if row is not None and row.removed_at else ""
+        return f"left the settings{at}"
     return str(each.verdict)
 
 
@@ -101,35 +98,33 @@ def next_try(each: Standing) -> str | None:
     return f"tried again in {spell(each.next_try - each.now)}" if each.next_try > each.now else "tried again now"
 
 
-def advice(each: Standing) -> str | None:
-    """The command that helps."""
-    match each.verdict:
-        case Verdict.PAUSED:
-            return f"`erpmirror subscriptions resume {each.name}` goes on"
-        case Verdict.FAILING:
-            return f"`erpmirror subscriptions show {each.name}` has the answers"
-        case Verdict.BEHIND:
-            return f"`erpmirror subscriptions show {each.name}`"
-        case Verdict.NOT_STARTED:
-            return "it begins when `erpmirror up`, or a worker and the scheduler, start with these settings"
-        case Verdict.REMOVED if each.row is not None:
-            return f"its place, after change {each.row.position}, is kept for `keep_deliveries`"
-        case _:
-            return None
+def advice(each: Standing, *, is_shown: bool = False) -> str | None:
+    """The command that helps. `is_shown`: the person looks at what `show` prints."""
+    verb = "erpmirror subscriptions"
+    place = "its place" if each.row is None else f"its place, after change {each.row.position},"
+    advised = {
+        Verdict.PAUSED: f"`{verb} resume {each.name}` goes on",
+        Verdict.FAILING: f"`{verb} show {each.name}` has the answers",
+        Verdict.BEHIND: f"`{verb} show {each.name}` lists what waits",
+        Verdict.NOT_STARTED: "it begins when `erpmirror up`, or a worker and the scheduler, start with these settings",
+        Verdict.REMOVED: f"{place} is kept for `keep_deliveries`, in case it comes back",
+    }
+    if is_shown:
+        advised |= {
+            Verdict.FAILING: f"`{verb} resume {each.name}` tries again now",
+            Verdict.BEHIND: "is a worker running? `erpmirror status` shows it",
+        }
+    return advised.get(each.verdict)
 
 
 def filter_of(options: Subscription) -> str:
     """Of which changes it is told."""
     parts = (
-        ", ".join(kind.value for kind in options.kinds),
-        ", ".join(options.resources),
-        ", ".join(options.connections),
+        f" of {', '.join(options.resources)}" if options.resources else "",
+        f" in {', '.join(options.connections)}" if options.connections else "",
+        f": {', '.join(kind.value for kind in options.kinds)}" if options.kinds else "",
     )
-    kinds, resources, connections = parts
-    if not any(parts):
-        return "all changes"
-    said = f"{kinds} changes" if kinds else "changes"
-    return said + (f" of {resources}" if resources else "") + (f" in {connections}" if connections else "")
+    return f"changes{''.join(parts)}" if any(parts) else "all changes"
 
 
 def as_row(each: Standing) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def subscriptions_show(
         common.print_json(subscription_words.as_row(found) | rows)
         return
     console = common.out()
-    _print_standing(console, found)
+    _print_standing(console, found, is_shown=True)
     if waiting:
         common.print_lines(console, "\nWhat waits for a retry, or behind one of its object:")
     for one in waiting:
@@ -269,7 +269,7 @@ def _say_if_held_up(database: Database, name: str) -> None:
     common.note(f"{until}: `erpmirror subscriptions resume {name}` sends now")
 
 
-def _print_standing(console: Console, each: Standing) -> None:
+def _print_standing(console: Console, each: Standing, *, is_shown: bool = False) -> None:
     from rich.text import Text
 
     from workers.cli import printable, subscription_words
@@ -282,10 +282,10 @@ def _print_standing(console: Console, each: Standing) -> None:
     failed = [each for each in (subscription_words.why(each), subscription_words.next_try(each)) if each]
     for text in (
         None if each.options is None else f"to {printable.without_query(each.options.url)}",
-        None if each.options is None else subscription_words.filter_of(each.options),
+        None if each.options is None else f"told of {subscription_words.filter_of(each.options)}",
         told if has_begun else None,
         "; ".join(failed) or None,
-        subscription_words.advice(each),
+        subscription_words.advice(each, is_shown=is_shown),
     ):
         if text:
             _print_below(console, text)
