@@ -16,7 +16,7 @@ from models.db.tables import changes
 from workers.cli import database_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from models.bookkeeping.subscriptions import Filter
     from models.db.database import Database, Tx
@@ -92,7 +92,7 @@ class JournalReader:
             self._remember(tx, rows, rows[-1].id if is_full else max(newest, *(row.id for row in rows), oldest - 1))
         return rows
 
-    def follow(self) -> Iterator[Sequence[Any]]:
+    def follow(self) -> Generator[Sequence[Any], None, None]:
         """New entries as they come, also after the database was away; now and then an empty page where none comes."""
         news = JournalNews(self._database)
         is_away = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 
 from models.bookkeeping import subscriptions
 from models.bookkeeping.subscriptions import PausedBy, State
+from models.db import outgoing_tables
 from models.db.tables import wakeups
 from models.values import ChangeKind
 from tests.workers.cli.runner import GOODS, ended, ok, refused, run
@@ -118,7 +120,7 @@ def test_one_whose_other_deliveries_succeed_still_fails_while_one_change_does(mi
     mirror.start("crm")
     mirror.fails("crm", 1, "1", reason="422 no such customer")
     with mirror.database.begin() as tx:
-        tx.execute(sa.update(subscriptions.subscriptions).values(due_at=tx.now))
+        tx.execute(sa.update(outgoing_tables.subscriptions).values(due_at=tx.now))
     mirror.told("crm", 2, failures=0, failing_since=None, reason=None)
     listed = text()
     assert "crm failing" in listed
@@ -358,6 +360,50 @@ def test_a_secret_is_fresh_and_what_the_settings_take() -> None:
     file = configuration.find(None)
     file.write_text(file.read_text("utf-8").replace(SECRET, made[0].stdout.strip()), "utf-8")
     assert [made[0].stdout.strip()] == configuration.load(file).subscriptions["crm"].secrets
+
+
+def status_lines() -> list[str]:
+    return [line for line in ok("status").stdout.splitlines() if "subscription" in line]
+
+
+def test_status_has_a_line_for_each_subscription_that_needs_a_look(mirror: Mirror) -> None:
+    mirror.configure(crm="", failing="", behind="", new="", fine='connections = ["other"]')
+    mirror.start("crm", "failing", "behind", "fine")
+    mirror.change("1", "2", ago=OLD)
+    pause(mirror, PausedBy.GAVE_UP, "503 Service Unavailable")
+    mirror.fails("failing", 1, "1")
+    starts = "it begins when `erpmirror up`, or a worker and the scheduler, start with these settings"
+    lines = [re.sub(r"\d+ (s|min)\b", "N", line) for line in status_lines()]
+    assert [
+        (
+            "subscription behind: behind; 2 changes wait, the oldest for 2 d; `erpmirror subscriptions show behind` lists "
+            "what waits"
+        ),
+        (
+            "subscription crm: paused N ago because a delivery had failed for `give_up_after`; 503 Service Unavailable; 2 "
+            "changes wait, the oldest for 2 d; `erpmirror subscriptions resume crm` goes on"
+        ),
+        (
+            "subscription failing: failing for N; 503 Service Unavailable; 2 changes wait, the oldest for 2 d; `erpmirror "
+            "subscriptions show failing` has the answers"
+        ),
+        f"subscription new: not started; {starts}",
+    ] == lines
+
+
+def test_status_has_one_line_when_all_are_up_to_date_and_none_without_subscriptions(mirror: Mirror) -> None:
+    mirror.configure(crm="", other="")
+    mirror.start("crm", "other", "left")
+    mirror.start("crm", "other")
+    mirror.change("1")
+    assert ["2 subscriptions are up to date"] == status_lines()
+    mirror.configure()
+    assert [] == status_lines()
+
+
+def test_status_of_one_connection_shows_no_subscriptions(mirror: Mirror) -> None:
+    mirror.start("crm")
+    assert "subscription" not in ok("status", "shop").stdout
 
 
 @pytest.mark.usefixtures("terminal")
