@@ -144,6 +144,9 @@ class _Printer:
     """For a person: the change on a line, what it is about below. Of times on a terminal the date stands once."""
 
     def __init__(self) -> None:
+        from workers.cli import printable
+
+        printable.escape_unencodable()
         self.count = 0
         self._console = common.out()
         self._date: date | None = None

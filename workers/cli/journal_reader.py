@@ -101,7 +101,7 @@ class JournalReader:
                 try:
                     rows = self.page()
                 except sa.exc.DBAPIError as error:
-                    if faults.of(error) is not Fault.AWAY:
+                    if faults.of(error) not in {Fault.AWAY, Fault.LOCKED}:
                         raise
                     if not is_away:
                         self._note(f"{database_errors.explained(error)}. This goes on when it is back.")

@@ -6,6 +6,8 @@ typed.
 
 from __future__ import annotations
 
+import io
+import sys
 import unicodedata
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,6 +22,12 @@ _CUT = "…"
 _LEAST_OF_VALUE = 12
 _BEFORE_DIFFERENCE = 6
 """Characters that are shown before the first one that differs, of two values that begin alike."""
+
+
+def escape_unencodable() -> None:
+    """From now on print what the terminal's encoding cannot say as an escape, rather than fail."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def escaped(text: str) -> str:

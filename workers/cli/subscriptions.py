@@ -54,7 +54,7 @@ def subscriptions_list(*, as_json: AsJson = False, config: common.Config = None)
 
     Example: [bold]erpmirror subscriptions list --json[/]
     """
-    from workers.cli import subscription_words
+    from workers.cli import printable, subscription_words
     from workers.deliveries import standing
 
     loaded = common.settings(config)
@@ -69,6 +69,7 @@ def subscriptions_list(*, as_json: AsJson = False, config: common.Config = None)
             "There is no subscription yet. Add [subscriptions.NAME] with `url` and `secret` to "
             f"{loaded.file}; `erpmirror subscriptions secret` makes a secret.",
         )
+    printable.escape_unencodable()
     for each in every:
         _print_standing(common.out(), each)
 
@@ -89,7 +90,7 @@ def subscriptions_show(
     Example: [bold]erpmirror subscriptions show crm --change 17[/]
     """
     from models.bookkeeping import deliveries, undelivered
-    from workers.cli import subscription_words
+    from workers.cli import printable, subscription_words
     from workers.deliveries import standing
 
     loaded = common.settings(config)
@@ -107,6 +108,7 @@ def subscriptions_show(
         }
         common.print_json(subscription_words.as_row(found) | rows)
         return
+    printable.escape_unencodable()
     console = common.out()
     _print_standing(console, found, is_shown=True)
     if waiting:

@@ -20,7 +20,7 @@ from models.db import tables
 from models.db.database import Database
 from models.values import ChangeKind
 from tests.processes import TcpProxy
-from tests.workers.cli.runner import GOODS, TIMEOUT, ok, refused
+from tests.workers.cli.runner import GOODS, TIMEOUT, ended, ok, refused
 from tests.workers.cli.subscribers import Mirror, installed
 from workers.cli.journal_reader import JournalReader
 
@@ -222,6 +222,16 @@ def test_what_a_vendor_sends_cannot_command_the_terminal(mirror: Mirror) -> None
     printed = ok("changes").stdout
     assert not set(bad.replace("[2J", "").replace("\n", "")) & set(printed)
     assert 4 == len(printed.splitlines())
+
+
+def test_a_terminal_that_cannot_say_a_character_gets_its_escape(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.change("1", kind=ChangeKind.UPDATED, before={"name": "Nail"}, after={"name": "Nägel"})
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    ran = ended("changes")
+    assert (0, r'    name: "Nail" \u2192 "N\xe4gel"') == (ran.returncode, ran.stdout.splitlines()[-1])
+    assert "Nägel" in ended("changes", "--json").stdout
 
 
 def test_follow_goes_on_until_ctrl_c(anywhere: Mirror) -> None:

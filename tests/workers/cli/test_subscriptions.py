@@ -374,19 +374,14 @@ def test_status_has_a_line_for_each_subscription_that_needs_a_look(mirror: Mirro
     mirror.fails("failing", 1, "1")
     starts = "it begins when `erpmirror up`, or a worker and the scheduler, start with these settings"
     lines = [re.sub(r"\d+ (s|min)\b", "N", line) for line in status_lines()]
+    wait = "2 changes wait, the oldest for 2 d"
+    paused = "because a delivery had failed for `give_up_after`"
+    said = "503 Service Unavailable"
+    verb = "erpmirror subscriptions"
     assert [
-        (
-            "subscription behind: behind; 2 changes wait, the oldest for 2 d; `erpmirror subscriptions show behind` lists "
-            "what waits"
-        ),
-        (
-            "subscription crm: paused N ago because a delivery had failed for `give_up_after`; 503 Service Unavailable; 2 "
-            "changes wait, the oldest for 2 d; `erpmirror subscriptions resume crm` goes on"
-        ),
-        (
-            "subscription failing: failing for N; 503 Service Unavailable; 2 changes wait, the oldest for 2 d; `erpmirror "
-            "subscriptions show failing` has the answers"
-        ),
+        f"subscription behind: behind; {wait}; `{verb} show behind` lists what waits",
+        f"subscription crm: paused N ago {paused}; {said}; {wait}; `{verb} resume crm` goes on",
+        f"subscription failing: failing for N; {said}; {wait}; `{verb} show failing` has the answers",
         f"subscription new: not started; {starts}",
     ] == lines
 
