@@ -11,8 +11,6 @@ import typer
 from workers.cli import common, errors
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from models.bookkeeping.deliveries import Attempt
     from models.bookkeeping.subscriptions import Subscriber
     from models.bookkeeping.undelivered import Waiting
@@ -25,9 +23,6 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A subscription's name
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: times in UTC.")]
 
 _FEW = 10
-_INDENT = 4
-_LONGEST_ANSWER = 300
-_LONGEST_REASON = 300
 _SECRET_BYTES = 32
 
 app = typer.Typer(
@@ -54,7 +49,7 @@ def subscriptions_list(*, as_json: AsJson = False, config: common.Config = None)
 
     Example: [bold]erpmirror subscriptions list --json[/]
     """
-    from workers.cli import printable, subscription_words
+    from workers.cli import printable, subscription_printing, subscription_words
     from workers.deliveries import standing
 
     loaded = common.settings(config)
@@ -71,7 +66,7 @@ def subscriptions_list(*, as_json: AsJson = False, config: common.Config = None)
         )
     printable.escape_unencodable()
     for each in every:
-        _print_standing(common.out(), each)
+        subscription_printing.standing(common.out(), each)
 
 
 @app.command("show", cls=common.Verb)
@@ -90,7 +85,7 @@ def subscriptions_show(
     Example: [bold]erpmirror subscriptions show crm --change 17[/]
     """
     from models.bookkeeping import deliveries, undelivered
-    from workers.cli import printable, subscription_words
+    from workers.cli import printable, subscription_printing, subscription_words
     from workers.deliveries import standing
 
     loaded = common.settings(config)
@@ -110,15 +105,15 @@ def subscriptions_show(
         return
     printable.escape_unencodable()
     console = common.out()
-    _print_standing(console, found, is_shown=True)
+    subscription_printing.standing(console, found, is_shown=True)
     if waiting:
         common.print_lines(console, "\nWhat waits for a retry, or behind one of its object:")
     for one in waiting:
-        _print_waiting(console, one, found)
+        subscription_printing.waiting(console, one, found)
     if attempts:
         common.print_lines(console, "\nThe latest attempts:")
     for each in attempts:
-        _print_attempt(console, each)
+        subscription_printing.attempt(console, each)
     if note:
         common.note(note)
 
@@ -162,6 +157,7 @@ def subscriptions_resume(
     """
     from models.bookkeeping import journal, subscriptions, undelivered
     from models.bookkeeping.subscriptions import State
+    from workers.cli import subscription_printing
 
     loaded = common.settings(config)
     database = common.database(loaded)
@@ -179,7 +175,7 @@ def subscriptions_resume(
             raise _not_started(name)
     common.wake_subscription(loaded, database, name)
     for each in skipped:
-        common.print_lines(common.out(), f"Skipped: change {each.change}, {_object(each)}")
+        common.print_lines(common.out(), f"Skipped: change {each.change}, {subscription_printing.object_of(each)}")
     if row.position < oldest - 1:
         common.note(
             f"changes {row.position + 1} to {oldest - 1} were deleted (`keep_changes`) before {name} was told of "
@@ -269,69 +265,6 @@ def _say_if_held_up(database: Database, name: str) -> None:
         else f"its endpoint fails; it is tried {row.due_at:%Y-%m-%d %H:%M} UTC"
     )
     common.note(f"{until}: `erpmirror subscriptions resume {name}` sends now")
-
-
-def _print_standing(console: Console, each: Standing, *, is_shown: bool = False) -> None:
-    from rich.text import Text
-
-    from workers.cli import printable, subscription_words
-    from workers.deliveries.standing import Verdict
-
-    style = subscription_words.STYLES.get(each.verdict, "green")
-    console.print(Text.assemble((each.name, "bold"), "  ", (subscription_words.state(each), style)), soft_wrap=True)
-    told = "; ".join((subscription_words.undelivered(each), subscription_words.last_delivered(each)))
-    has_begun = each.options is not None and each.verdict is not Verdict.NOT_STARTED
-    failed = [each for each in (subscription_words.why(each), subscription_words.next_try(each)) if each]
-    for text in (
-        None if each.options is None else f"to {printable.without_query(each.options.url)}",
-        None if each.options is None else f"told of {subscription_words.filter_of(each.options)}",
-        told if has_begun else None,
-        "; ".join(failed) or None,
-        subscription_words.advice(each, is_shown=is_shown),
-    ):
-        if text:
-            _print_below(console, text)
-
-
-def _print_below(console: Console, text: str, *, indent: int = _INDENT) -> None:
-    """Below a line, and on a terminal folded between words."""
-    blank = " " * indent
-    if console.is_terminal:
-        text = common.folded(text, console.width, first=blank, indent=blank)
-        console.print(text, markup=False, soft_wrap=True)
-    else:
-        console.print(f"{blank}{text}", markup=False, soft_wrap=True)
-
-
-def _print_waiting(console: Console, one: Waiting, found: Standing) -> None:
-    from models.durations import spell
-    from workers.cli import printable
-
-    attempts = "not tried yet" if not one.attempts else f"{one.attempts} attempt{'s' if one.attempts > 1 else ''}"
-    due = f"next in {spell(one.due_at - found.now)}" if one.due_at > found.now else "due"
-    common.print_lines(console, f"  {one.change}  {_object(one)}  {attempts}, {due}")
-    if one.reason:
-        _print_below(console, printable.cut(printable.escaped(one.reason), _LONGEST_REASON), indent=6)
-
-
-def _print_attempt(console: Console, each: Attempt) -> None:
-    from models.bookkeeping import deliveries
-    from workers.cli import printable
-
-    answer = f" {each.status}" if each.status else ""
-    line = f"  {each.at:%Y-%m-%d %H:%M:%S} UTC  change {each.change}, attempt {each.attempt}: {each.outcome}{answer}"
-    style = "" if each.outcome == deliveries.DELIVERED else "yellow"
-    common.print_lines(console, f"{line}, {each.seconds:.2f} s", style=style)
-    if each.error:
-        _print_below(console, printable.cut(printable.escaped(each.error), _LONGEST_REASON), indent=6)
-    if each.answer:
-        _print_below(console, f"answer: {printable.cut(printable.escaped(each.answer), _LONGEST_ANSWER)}", indent=6)
-
-
-def _object(one: Waiting) -> str:
-    from workers.cli import printable
-
-    return printable.escaped(" ".join(one.of))
 
 
 def _waiting_row(one: Waiting) -> dict[str, Any]:
