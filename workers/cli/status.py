@@ -89,7 +89,7 @@ def status(
     worker_health.print_health(loaded, database)
     _print_tables(kept, never_synced)
     _print_commands(database, connection)
-    if connection is None:
+    if connection is None and loaded.subscriptions:
         _print_subscriptions(database, loaded)
     note_unconfigured(rows, configured)
 

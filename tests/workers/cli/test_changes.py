@@ -6,7 +6,8 @@ import json
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+import threading
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -266,18 +267,17 @@ def test_follow_survives_that_the_database_goes_away_and_says_so_once(anywhere: 
         behind = Mirror(Database(proxy.address))
         made, notes = reader(behind)
         anywhere.change("1")
-        pages = made.follow()
-        assert ["1"] == [row.key for row in next(pages)]
-        proxy.cut()
-        assert [[], [], []] == [next(pages) for _ in range(3)]
-        assert 1 == len(notes)
-        assert "the database cannot be used" in notes[0]
-        anywhere.change("2")
-        proxy.mend()
-        found = next(page for page in pages if page)
-        assert ["2"] == [row.key for row in found]
-        assert "the database answers again" == notes[-1]
-        pages.close()
+        with closing(made.follow()) as pages:
+            assert ["1"] == [row.key for row in next(pages)]
+            proxy.cut()
+            assert [[], [], []] == [next(pages) for _ in range(3)]
+            assert 1 == len(notes)
+            assert "the database cannot be used" in notes[0]
+            anywhere.change("2")
+            proxy.mend()
+            found = next(page for page in pages if page)
+            assert ["2"] == [row.key for row in found]
+            assert "the database answers again" == notes[-1]
         behind.database.close()
 
 
@@ -309,6 +309,27 @@ def test_a_journal_that_was_set_back_is_followed_in_its_new_history(anywhere: Mi
     assert ["3", "4", "5"] == [row.key for row in made.page()]
     assert ["the journal was set back to 2 (a backup was restored); what follows comes after that"] == notes
     assert [] == made.page()
+
+
+def test_a_follower_gets_every_change_once_and_in_order_while_many_write(anywhere: Mirror) -> None:
+    made, notes = reader(anywhere)
+    made.latest(20)
+
+    def write() -> None:
+        for _ in range(10):
+            anywhere.change("a", "b")
+
+    writers = [threading.Thread(target=write) for _ in range(4)]
+    for each in writers:
+        each.start()
+    found: list[int] = []
+    with closing(made.follow()) as pages:
+        while len(found) < 80:
+            found += [row.id for row in next(pages)]
+    for each in writers:
+        each.join()
+    assert list(range(1, 81)) == found
+    assert [] == notes
 
 
 def test_pages_neither_miss_nor_repeat_a_change_that_matches(mirror: Mirror) -> None:

@@ -19,6 +19,7 @@ from models.values import ChangeKind
 from tests.workers.cli.runner import GOODS, ended, ok, refused, run
 from tests.workers.cli.subscribers import SECRET, URL, Mirror, installed
 from workers import configuration
+from workers.deliveries import standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,6 +103,13 @@ def test_what_waits_is_counted_by_the_filter(anywhere: Mirror) -> None:
     listed = process()
     assert "told of changes in shop: created 2 changes wait, the oldest for 2 d" in listed
     assert "told of all changes 4 changes wait, the oldest for 2 d; nothing was delivered yet" in listed
+
+
+def test_many_are_counted_up_to_a_limit(mirror: Mirror) -> None:
+    mirror.start("crm")
+    mirror.change(*map(str, range(standing.COUNTED + 1)))
+    assert "10000+ changes wait" in text()
+    assert [10000] == [each["undelivered"] for each in shown("list")]
 
 
 def test_one_that_fails_is_shown_with_its_reason_its_next_try_and_the_command_that_helps(anywhere: Mirror) -> None:
