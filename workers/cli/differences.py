@@ -25,6 +25,9 @@ _DEEPEST = 3
 _LONGEST_TELLING = 40
 _TELLING_FIELDS = 4
 
+_HEAD = "header"
+"""Where some vendors put the fields of a document itself."""
+
 _TELLING = (
     "name",
     "title",
@@ -40,6 +43,7 @@ _TELLING = (
     "total",
     "amount",
     "price",
+    "description",
     "status",
     "state",
 )
@@ -99,7 +103,7 @@ def _telling(key: str, after: Any) -> Iterator[str]:
     found = [
         (path, value)
         for path, value in _scalars(after, "", 1)
-        if value not in ("", key) and len(str(value)) <= _LONGEST_TELLING
+        if str(value) not in {"", key} and len(str(value)) <= _LONGEST_TELLING
     ]
     ranked = sorted(range(len(found)), key=lambda number: (_rank(*found[number]), number))
     return (f"{printable.escaped(found[number][0])}: {_shown(found[number][1])}" for number in ranked)
@@ -117,11 +121,12 @@ def _scalars(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
 
 
 def _rank(path: str, value: Any) -> int:
-    """Lower is better: a known word as the last name, anywhere in the path, none of them, a number 0 or an id."""
-    last = naming.steps(path)[-1].lower()
+    """Lower is better: a known word as the object's own field, anywhere in the path, none of them, a 0 or an id."""
+    steps = naming.steps(path.lower())
+    last = steps[-1]
     if last.endswith("id") or not (isinstance(value, str) or value):
         return 3 * len(_TELLING)
-    if last in _TELLING:
+    if last in _TELLING and (len(steps) == 1 or steps[:-1] == [_HEAD]):
         return _TELLING.index(last)
     words = (number for number, word in enumerate(_TELLING, start=len(_TELLING)) if word in path.lower())
     return next(words, 2 * len(_TELLING))
