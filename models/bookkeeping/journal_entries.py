@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import sqlalchemy as sa
 
 from models.bookkeeping.undelivered import Object
-from models.db.tables import changes, feed, parts
-from models.db.tables import streams as streams_table
-from models.mirror import naming
+from models.db.tables import changes, feed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,14 +64,3 @@ def by_id(tx: Tx, ids: Sequence[int]) -> dict[int, Entry]:
     if not ids:
         return {}
     return {row.id: Entry(*row) for row in tx.execute(sa.select(*_COLUMNS).where(changes.c.id.in_(ids)))}
-
-
-def place_of(tx: Tx, connection: str, resource: str) -> tuple[str | None, str | None]:
-    """The system of a connection that was mirrored, and the table of its resource, as far as they are known."""
-    s, p = streams_table.c, parts.c
-    chosen = sa.select(s.system).where(s.connection == connection).limit(1)
-    system = tx.execute(chosen).scalar()
-    if system is None:
-        return None, None
-    owner = naming.table_name(system, resource)
-    return system, tx.execute(sa.select(p.table_name).where(p.owner == owner, p.path == "")).scalar()

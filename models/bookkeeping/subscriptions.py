@@ -186,7 +186,7 @@ def resume(tx: Tx, name: str, *, skip: Sequence[int] = ()) -> bool:
     row = get(tx, name)
     if row is None or row.state is State.REMOVED:
         return False
-    if row.paused_by is PausedBy.TRIMMED:
+    if row.state is State.PAUSED:  # whoever paused it: retention goes on meanwhile
         oldest, _, _ = journal.bounds(tx)
         _update(tx, name, position=max(row.position, oldest - 1))
     u = undelivered.c

@@ -127,11 +127,21 @@ def send_again(
     return len(rows), rows[-1].id if len(rows) == limit else None
 
 
-def listed(tx: Tx, subscription: str, *, limit: int) -> list[Waiting]:
-    """What waits, oldest first."""
+def listed(tx: Tx, subscription: str, *, change: int | None = None, limit: int) -> list[Waiting]:
+    """What waits, oldest first; only this change, if it is named."""
     u = undelivered.c
-    chosen = sa.select(undelivered).where(u.subscription == subscription).order_by(u.change).limit(limit)
-    return [_waiting(row) for row in tx.execute(chosen)]
+    chosen = sa.select(undelivered).where(u.subscription == subscription)
+    if change is not None:
+        chosen = chosen.where(u.change == change)
+    return [_waiting(row) for row in tx.execute(chosen.order_by(u.change).limit(limit))]
+
+
+def first_failing(tx: Tx, subscription: str) -> Waiting | None:
+    """The oldest change of which an attempt failed."""
+    u = undelivered.c
+    chosen = sa.select(undelivered).where(u.subscription == subscription, u.failing_since.is_not(None))
+    row = tx.execute(chosen.order_by(u.change).limit(1)).one_or_none()
+    return None if row is None else _waiting(row)
 
 
 def _waiting(row: Any) -> Waiting:

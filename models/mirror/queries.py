@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from models.db import tables
-from models.mirror import schema_evolution
+from models.mirror import naming, schema_evolution
 from models.mirror.statements import RowStatements
 
 if TYPE_CHECKING:
@@ -127,3 +127,13 @@ def raw_of(tx: Tx, target: Target, key: str) -> JsonObject | None:
     schema = schema_evolution.current(tx, target.table)
     stored = {} if schema is None else RowStatements(tx, schema, target.connection).stored([key])
     return stored[key].raw if key in stored else None
+
+
+def place_of(tx: Tx, connection: str, resource: str) -> tuple[str | None, str | None]:
+    """The system of a connection that was mirrored, and the table of its resource, as far as they are known."""
+    s, p = tables.streams.c, tables.parts.c
+    system = tx.execute(sa.select(s.system).where(s.connection == connection).limit(1)).scalar()
+    if system is None:
+        return None, None
+    owner = naming.table_name(system, resource)
+    return system, tx.execute(sa.select(p.table_name).where(p.owner == owner, p.path == "")).scalar()

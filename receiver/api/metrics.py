@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus: webhooks and how they were stored, wake-ups, each resource, open commands."""
+"""`/metrics` for Prometheus: webhooks and how they were stored, wake-ups, resources, commands, subscriptions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import prometheus_client
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,18 +15,22 @@ from starlette.routing import Route
 from models import status
 from models.bookkeeping import open_commands
 from models.bookkeeping.open_commands import OpenCounts
+from workers.deliveries import standing
+from workers.deliveries.standing import Verdict
 from workers.queue import canary, wakeup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from prometheus_client.core import Metric
     from starlette.requests import Request
 
     from models.db.database import Database
     from models.settings.load import Settings
     from models.status import ResourceStatus
     from receiver.webhooks.spool import Spool
+    from workers.deliveries.standing import Standing
     from workers.queue.canary import QueueHealth
 
 _LABELS = ("connection", "system", "resource")
@@ -105,15 +109,16 @@ class _DatabaseCollector:
         """Nothing. Without this method the registry would call `collect`, and so connect, on registration."""
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """What `erpmirror status` shows. Without a database the other metrics are still served."""
         try:
             rows = status.resources(self._database, self._settings)
             queues = canary.queue_health(self._database, wakeup.queues_of(self._settings))
             with self._database.read() as tx:
                 commands = open_commands.counts(tx)
+                subscriptions = standing.every(tx, self._settings.subscriptions)
         except sa.exc.SQLAlchemyError:
-            rows, queues, commands = None, [], {}
+            rows, queues, commands, subscriptions = None, [], {}, []
         up = "Whether the database answered this scrape."
         yield GaugeMetricFamily("erpmirror_database_up", up, value=float(rows is not None))
         for name, (meaning, value) in _GAUGES.items():
@@ -121,6 +126,7 @@ class _DatabaseCollector:
         yield _last_answers(queues)
         if rows is not None:
             yield self._commands(commands)
+            yield from _subscriptions(subscriptions)
 
     def _commands(self, found: Mapping[str, OpenCounts]) -> GaugeMetricFamily:
         """Of each connection that takes commands, or has open ones."""
@@ -133,6 +139,30 @@ class _DatabaseCollector:
             for state, count in (states | {"needs_person": counts.for_person}).items():
                 family.add_metric([name, state], count)
         return family
+
+
+def _subscriptions(every: Sequence[Standing]) -> Iterator[Metric]:
+    """Of each that is configured and was started."""
+    of_each = ["subscription"]
+    deliveries = CounterMetricFamily(
+        "erpmirror_deliveries", "Attempts to deliver a change, by outcome.", labels=[*of_each, "outcome"]
+    )
+    undelivered = GaugeMetricFamily(
+        "erpmirror_subscription_undelivered", f"Changes to be delivered, up to {standing.COUNTED}.", labels=of_each
+    )
+    oldest = GaugeMetricFamily(
+        "erpmirror_subscription_oldest_undelivered_seconds", "How old the oldest of them is.", labels=of_each
+    )
+    paused = GaugeMetricFamily("erpmirror_subscription_paused", "1 while nothing is delivered.", labels=of_each)
+    for each in every:
+        if each.row is None or each.verdict in {Verdict.REMOVED, Verdict.NOT_STARTED}:
+            continue
+        deliveries.add_metric([each.name, "delivered"], each.row.delivered)
+        deliveries.add_metric([each.name, "failed"], each.row.failed)
+        undelivered.add_metric([each.name], each.backlog.count)
+        oldest.add_metric([each.name], each.age.total_seconds())
+        paused.add_metric([each.name], float(each.verdict is Verdict.PAUSED))
+    yield from (deliveries, undelivered, oldest, paused)
 
 
 def _last_answers(queues: Iterable[QueueHealth]) -> GaugeMetricFamily:

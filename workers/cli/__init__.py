@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import os
 import pkgutil
-import select
 import signal
 import sys
 from typing import Annotated, Any
@@ -37,6 +36,7 @@ _VERBS = {
     "beat": (_RUN, "serve:beat"),
     "flower": (_RUN, "serve:flower"),
     "status": (_DATA, "status:status"),
+    "changes": (_DATA, "changes:changes"),
     "poll": (_DATA, "run_now:poll"),
     "backfill": (_DATA, "run_now:backfill"),
     "export": (_DATA, "export:export"),
@@ -44,6 +44,7 @@ _VERBS = {
     "hand-in": (_DATA, "hand_in:hand_in"),
     "command": (_DATA, "command:command"),
     "commands": (_DATA, "commands:app"),
+    "subscriptions": (_DATA, "subscriptions:app"),
     "rebuild": (_MAINTAIN, "maintenance:rebuild"),
     "forget": (_MAINTAIN, "maintenance:forget"),
     "sandbox": (_START, "setup:sandbox"),
@@ -103,18 +104,12 @@ def _command(name: str) -> Any:
 
 def _silence_broken_output() -> bool:
     """Send to nowhere what is left for a pipe that nothing reads; returns whether there is one."""
-    broken = [descriptor for descriptor in (1, 2) if _is_broken(descriptor)]
+    broken = [descriptor for descriptor in (1, 2) if common.is_broken(descriptor)]
     for descriptor in broken:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, descriptor)
         os.close(nowhere)
     return bool(broken)
-
-
-def _is_broken(descriptor: int) -> bool:
-    poller = select.poll()
-    poller.register(descriptor, 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
 
 
 app = typer.Typer(

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import io
 import re
+import select
+import sys
 import textwrap
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from models.settings.connections import Connection
     from models.settings.load import Settings
     from workers.context import ConnectionContext
+    from workers.queue.wakeup import QueueName
 
 Config = Annotated[
     Path | None,
@@ -135,18 +139,42 @@ def connection_context(config: Path | None, name: str) -> ConnectionContext:
 
 def wake(context: ConnectionContext) -> None:
     """Wake the workers. If the broker is away the scheduler wakes them when it is back."""
+    from workers.queue import wakeup
+
+    _wake(context.settings, context.database, context.name, wakeup.SYNC, wakeup.FULL_SYNC)
+
+
+def wake_subscription(loaded: Settings, opened: Database, name: str) -> None:
+    """Wake a worker that delivers; likewise."""
+    from workers.queue import wakeup
+
+    _wake(loaded, opened, name, wakeup.DELIVER)
+
+
+def _wake(loaded: Settings, opened: Database, name: str, *queues: QueueName) -> None:
     from workers.queue import app, broker, wakeup
 
     try:
-        broker.prepare(context.settings)
-        waker = wakeup.Waker(app.create_app(context.settings, context.database), context.database)
-        waker.wake(context.name, wakeup.SYNC)
-        waker.wake(context.name, wakeup.FULL_SYNC)
+        broker.prepare(loaded)
+        waker = wakeup.Waker(app.create_app(loaded, opened), opened)
+        for queue in queues:
+            waker.wake(name, queue)
     except Exception as error:  # raised again unless it is an expected one
         message = errors.explained(error)
         if message is None:
             raise
         note(f"{message}. The work stays due; a worker does it when the broker is back.")
+
+
+def moment(text: str) -> datetime:
+    """A date or a time as a person gives it, in UTC unless it has an offset. UserError if it is none."""
+    try:
+        given = datetime.fromisoformat(text.strip())
+        return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise errors.UserError(
+            f'"{text}" is no time; write 2026-12-24, 2026-12-24T18:30 (UTC) or 2026-12-24T18:30+02:00'
+        ) from None
 
 
 def resources(context: ConnectionContext, resource: str | None) -> list[str]:
@@ -249,6 +277,19 @@ def explaining() -> Iterator[None]:
         raise SystemExit(getattr(error, "status", 1)) from None
 
 
+def write_utf8() -> None:
+    """Write UTF-8 whatever the terminal's encoding: data holds characters that no other one can say."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+
+
+def is_broken(descriptor: int) -> bool:
+    """Whether it is a pipe that nothing reads any more."""
+    poller = select.poll()
+    poller.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
+
+
 def print_error(message: str) -> None:
     """Print an error on standard error."""
     print_lines(err(), f"Error: {message}", style="red")
@@ -277,7 +318,9 @@ def _with_times_as_text(value: Any) -> Any:
 
 
 @contextmanager
-def progress_bar(title: str, total: int | None = None, *, hidden: bool = False) -> Iterator[Callable[[int], None]]:
+def progress_bar(
+    title: str, total: int | None = None, *, unit: str = "objects", hidden: bool = False
+) -> Iterator[Callable[[int], None]]:
     """Show a progress bar on a terminal; yields a function that takes the number of objects done."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -286,7 +329,7 @@ def progress_bar(title: str, total: int | None = None, *, hidden: bool = False) 
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed} objects"),
+        TextColumn(f"{{task.completed}} {unit}"),
         TimeElapsedColumn(),
     )
     disable = hidden or not console.is_terminal

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import sys
@@ -51,17 +50,11 @@ def export(
 
     loaded = common.settings(config)
     database = common.database(loaded)
-    _write_utf8()
+    common.write_utf8()
     with database.read() as tx:
         target = Target(connection, _system(tx, connection, resource), resource)
         with common.progress_bar(f"{connection} {resource}", hidden=not _goes_to_a_file()) as report:
             (_export_csv if form is Format.CSV else _export_json)(tx, target, report)
-
-
-def _write_utf8() -> None:
-    """Write UTF-8 whatever the terminal's encoding: what is exported is data, and some of it no other one can say."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def _goes_to_a_file() -> bool:

@@ -89,6 +89,8 @@ def status(
     worker_health.print_health(loaded, database)
     _print_tables(kept, never_synced)
     _print_commands(database, connection)
+    if connection is None and loaded.subscriptions:
+        _print_subscriptions(database, loaded)
     note_unconfigured(rows, configured)
 
 
@@ -165,6 +167,17 @@ def _print_commands(database: Database, connection: str | None) -> None:
         style = "red" if found.for_person else "yellow" if found.not_taken or found.uncertain else ""
         more = f"; see `erpmirror commands list {name} --open`" if style else ""
         common.print_lines(common.out(), f"{name}: commands: {shown}{more}", style=style)
+
+
+def _print_subscriptions(database: Database, loaded: Settings) -> None:
+    """Print each subscription that is paused, fails, lags or was not started, or that all are up to date."""
+    from workers.cli import subscription_words
+    from workers.deliveries import standing
+
+    with database.read() as tx:
+        every = standing.every(tx, loaded.subscriptions)
+    for text, style in subscription_words.status_lines(every):
+        common.print_lines(common.out(), text, style=style)
 
 
 def _needs_a_look(values: dict[str, Any]) -> bool:

@@ -32,6 +32,7 @@ from models.bookkeeping import journal, journal_entries, subscriptions, undelive
 from models.bookkeeping.journal_news import JournalNews
 from models.bookkeeping.subscriptions import LeaseLostError, PausedBy
 from models.failpoints import Point
+from models.mirror import queries
 from workers.deliveries import filters, message, network
 from workers.deliveries.endpoint import Answer, Endpoint
 from workers.deliveries.outcomes import MARGIN, Outcomes
@@ -306,7 +307,7 @@ class _Session:
         known = (entry.connection, entry.resource)
         if known not in self._places:
             with self._database.read() as tx:
-                system, table = journal_entries.place_of(tx, *known)
+                system, table = queries.place_of(tx, *known)
             configured = self._settings.connections.get(entry.connection)
             if configured is not None:
                 system = configured.system

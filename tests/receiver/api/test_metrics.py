@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.bookkeeping import commands, stream_plans
+from models.bookkeeping import commands, journal, stream_plans, subscriptions
 from models.bookkeeping.commands import NewCommand
 from models.bookkeeping.stream_plans import Plan
 from models.db import tables
-from models.values import ObjectRef
+from models.values import Cause, Change, ChangeKind, ObjectRef
 from tests.receiver.wakers import FailingWaker
 from workers.queue import canary
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.receiver.conftest import Open
 
 PACKET = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300000000001"}}'
+SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 IGNORED = '{"action":"objectPraised"}'
 
 
@@ -107,6 +108,49 @@ def test_commands_that_are_not_final_are_counted_by_state(sqlite: Database, open
     shown = {key[1:]: count for key, count in samples.items() if key[0] == "erpmirror_commands"}
     counts = {"waiting": 1, "sending": 0, "uncertain": 2, "needs_person": 1}
     assert {("shop", state): count for state, count in counts.items()} == shown
+
+
+def _of_subscriptions(samples: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
+    begin = ("erpmirror_subscription_", "erpmirror_deliveries_")
+    return {key: value for key, value in samples.items() if key[0].startswith(begin)}
+
+
+def test_each_subscription_has_its_counters_and_what_waits_for_it(sqlite: Database, opened: Open) -> None:
+    tables_of = "\n".join(
+        f'[subscriptions.{name}]\nurl = "https://crm.example/hooks"\nsecret = "{SECRET}"\n{lines}'
+        for name, lines in {"crm": 'kinds = ["created"]', "idle": 'kinds = ["deleted"]', "new": ""}.items()
+    )
+    with sqlite.begin() as tx:
+        names = ("crm", "idle", "left")
+        subscriptions.sync(tx, [subscriptions.Plan(name, from_start=True, target="") for name in names])
+        row = subscriptions.claim(tx, "crm", lasts=timedelta(0))
+        assert row is not None
+        assert row.lease is not None
+        subscriptions.write(tx, "crm", row.lease, {"delivered": 7, "failed": 2})
+        subscriptions.pause(tx, "crm", by=subscriptions.PausedBy.PERSON, reason="")
+        subscriptions.sync(tx, [subscriptions.Plan(name, from_start=True, target="") for name in names[:2]])
+        made = [Change(key, ChangeKind.CREATED, None, {}) for key in "12"]
+        at = tx.now - timedelta(hours=1)
+        journal.append(tx, "shop", "catalogs.goods", made, revision=tx.draw(), cause=Cause.POLL, now=at)
+    with opened(sqlite, shop=f'webhook_sources = ["127.0.0.1"]\n{tables_of}') as client:
+        samples = _of_subscriptions(_samples(client))
+    assert 3600 <= samples.pop(("erpmirror_subscription_oldest_undelivered_seconds", "crm"))
+    assert {
+        ("erpmirror_deliveries_total", "delivered", "crm"): 7,
+        ("erpmirror_deliveries_total", "failed", "crm"): 2,
+        ("erpmirror_deliveries_total", "delivered", "idle"): 0,
+        ("erpmirror_deliveries_total", "failed", "idle"): 0,
+        ("erpmirror_subscription_undelivered", "crm"): 2,
+        ("erpmirror_subscription_undelivered", "idle"): 0,
+        ("erpmirror_subscription_oldest_undelivered_seconds", "idle"): 0,
+        ("erpmirror_subscription_paused", "crm"): 1,
+        ("erpmirror_subscription_paused", "idle"): 0,
+    } == samples
+
+
+def test_without_subscriptions_there_are_no_samples_of_them(sqlite: Database, opened: Open) -> None:
+    with opened(sqlite) as client:
+        assert {} == _of_subscriptions(_samples(client))
 
 
 def test_without_tables_the_other_metrics_are_still_served(sqlite: Database, opened: Open) -> None:
