@@ -40,6 +40,7 @@ HURRIED = {"every": "1s", "full_every": "3s", "reconcile_every": "2s", "requests
 
 SYNC = ("worker", "--queues", "sync", "--concurrency", "2")
 FULL_SYNC = ("worker", "--queues", "full_sync", "--concurrency", "1")
+DELIVER = ("worker", "--queues", "deliver")
 
 FILES = "filesystem:///var/broker"
 
@@ -268,12 +269,14 @@ def installed(
     systems: dict[str, dict[str, Any]],
     url: sa.URL | None = None,
     wrappers: dict[str, Callable[[Any], Any]] | None = None,
+    more: str = "",
     **options: Any,
 ) -> Iterator[tuple[Installation, Mirror]]:
     """Sandboxes, migrated tables, a settings file, and the mirror to compare with. Starts no process.
 
     `systems`: system -> its sandbox's arguments, and `options` of this connection. `url`: the database's address for
-    the processes. `wrappers`: system -> a wrapper around its sandbox's app. `options`: of all connections.
+    the processes. `wrappers`: system -> a wrapper around its sandbox's app. `more`: further tables of the settings.
+    `options`: of all connections.
     """
     migration.migrate(database)
     port = free_port()
@@ -296,7 +299,7 @@ def installed(
             sandboxes[name] = app.state.sandbox
             tables.append(table(name, values | hurried | options | own))
         file = folder / configuration.FILE
-        file.write_text("\n".join(tables), encoding="utf-8")
+        file.write_text("\n".join([*tables, more]), encoding="utf-8")
         installation = Installation(file, port)
         stack.callback(installation.stop)
         yield installation, Mirror(database, configuration.load(file), sandboxes)

@@ -126,6 +126,10 @@ class ChaosHarness:
         with database.begin() as tx:
             sent = sa.select(c.id).where(c.state == "sending").with_for_update(skip_locked=True)
             tx.execute(sa.update(outgoing_tables.commands).where(c.id.in_(sent)).values({c.due_at: now}))
+        s = outgoing_tables.subscriptions.c
+        with database.begin() as tx:
+            told = sa.select(s.name).with_for_update(skip_locked=True)
+            tx.execute(sa.update(outgoing_tables.subscriptions).where(s.name.in_(told)).values({s.leased_until: past}))
 
     # Failpoints.
 
@@ -239,12 +243,13 @@ def chaos_harness(
     url: sa.URL | None = None,
     systems: dict[str, dict[str, Any]] | None = None,
     wrappers: dict[str, Callable[[Any], Any]] | None = None,
+    more: str = "",
     **options: Any,
 ) -> Iterator[ChaosHarness]:
     """An installation with a proxy for its webhooks; no process runs yet.
 
     Deletions are not held, because the mirror would rightly differ. `systems`: sandbox -> options. `wrappers`: wrappers
-    around a sandbox's app. `options`: of all connections.
+    around a sandbox's app. `more`: further tables of the settings. `options`: of all connections.
     """
     webhook_proxy = WebhookProxy()
     with ExitStack() as stack:
@@ -253,7 +258,7 @@ def chaos_harness(
         known = {name: knobs | (hooks if name == "dilovod" else {}) for name, knobs in chosen.items()}
         given = {"timeout": f"{TIMEOUT}s", "max_deletions": 1} | options
         installation, mirror = stack.enter_context(
-            installed(database, folder, broker=broker, systems=known, url=url, wrappers=wrappers, **given)
+            installed(database, folder, broker=broker, systems=known, url=url, wrappers=wrappers, more=more, **given)
         )
         webhook_proxy.forward_to([f"{installation.address}/hooks/dilovod"])
         armed = folder / "armed"

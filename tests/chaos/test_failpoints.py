@@ -10,7 +10,7 @@ import pytest
 
 from models.failpoints import Point
 from tests import layers, processes
-from tests.chaos import test_commands
+from tests.chaos import test_commands, test_subscriptions
 from tests.chaos.harness import ChaosHarness, chaos_harness
 from tests.processes import until
 
@@ -82,7 +82,8 @@ def test_killed_at_each_everyday_step_nothing_is_lost(tmp_path: Path, results: R
 def test_every_failpoint_is_in_a_chaos_test() -> None:
     hit = [point for begins in WAYS.values() for point in Point if point.startswith(begins)]
     spooled = [point for point in Point if point.startswith("spool-")]
-    assert sorted(Point) == sorted([*hit, *spooled, *_SELDOM, *_DOCUMENTS, *test_commands.STEPS])
+    others = [*test_commands.STEPS, *test_subscriptions.STEPS]
+    assert sorted(Point) == sorted([*hit, *spooled, *_SELDOM, *_DOCUMENTS, *others])
 
 
 _UNCERTAIN = {Point.DOCUMENT_SENDING, Point.DOCUMENT_INTERPRETED, Point.DOCUMENT_JOURNALED}
