@@ -97,13 +97,19 @@ def read(
     limit: int,
     connection: str | None = None,
     resource: str | None = None,
+    kind: str | None = None,
+    key: str | None = None,
 ) -> Sequence[sa.Row[Any]]:
     """At most `limit` entries with an id above `after`, oldest first."""
     chosen = sa.select(entries).where(entries.c.id > after)
-    if connection is not None:
-        chosen = chosen.where(entries.c.connection == connection)
-    if resource is not None:
-        chosen = chosen.where(entries.c.resource == resource)
+    for column, wanted in (
+        (entries.c.connection, connection),
+        (entries.c.resource, resource),
+        (entries.c.kind, kind),
+        (entries.c.key, key),
+    ):
+        if wanted is not None:
+            chosen = chosen.where(column == wanted)
     return tx.execute(chosen.order_by(entries.c.id).limit(limit)).all()
 
 

@@ -34,6 +34,11 @@ class JournalNews:
         self._version: int | None = None
         self._schema = ""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it listens; after a loss the next `wait` begins again."""
+        return self._connection is not None
+
     def wait(self, seconds: float) -> bool:
         """Wait until there may be new entries, at most for so long; returns whether there was news.
 
