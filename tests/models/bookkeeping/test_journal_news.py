@@ -28,10 +28,12 @@ def news(database: Database) -> Iterator[JournalNews]:
     opened.close()
 
 
-def _change(database: Database) -> None:
+def _change(database: Database, *, fails: bool = False) -> None:
     with database.begin() as tx:
         change = Change("7", ChangeKind.CREATED, None, {"id": "7"})
         journal.append(tx, "shop", "catalogs.goods", [change], revision=1, cause=Cause.WEBHOOK, now=tx.now)
+        if fails:
+            raise RuntimeError
 
 
 def test_the_first_wait_returns_at_once_because_entries_may_have_been_written_before(news: JournalNews) -> None:
@@ -57,10 +59,8 @@ def test_without_news_the_wait_ends(news: JournalNews) -> None:
 
 def test_what_is_rolled_back_is_no_news(database: Database, news: JournalNews) -> None:
     news.wait(0)
-    with pytest.raises(RuntimeError), database.begin() as tx:
-        change = Change("7", ChangeKind.CREATED, None, {"id": "7"})
-        journal.append(tx, "shop", "catalogs.goods", [change], revision=1, cause=Cause.WEBHOOK, now=tx.now)
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        _change(database, fails=True)
     assert not news.wait(A_MOMENT)
 
 
