@@ -160,6 +160,11 @@ def read_entries(tx: Tx, selection: Selection, *, after: int, limit: int) -> lis
     return [_entry(row) for row in journal.read(tx, after=after, limit=limit, **selection._asdict())]
 
 
+def follow(tx: Tx, *, after: int, limit: int) -> list[Entry]:
+    """As `read_entries`, of all entries."""
+    return [_entry(row) for row in journal.follow(tx, after=after, limit=limit)]
+
+
 def _entry(row: sa.Row[Any]) -> Entry:
     change = Change(
         id=row.id,

@@ -13,7 +13,7 @@ import structlog
 
 from models.bookkeeping import journal
 from models.bookkeeping.journal_news import JournalNews
-from receiver.api.journal_pages import Selection, read_entries
+from receiver.api import journal_pages
 from receiver.api.recent_entries import RecentEntries
 from receiver.http.errors import ApiError
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_EVERYTHING = Selection()
 _READ_AT_ONCE = 200
 _LOOK_EVERY = 1.0
 """Seconds after which the journal and its feed are looked at without news: a pooler may have lost it."""
@@ -113,6 +112,7 @@ class JournalTail:
                     log.warning("journal not followed", error=type(error).__name__)
                 failing = True
                 self._is_checked = False
+                news.close()
                 self._closed.wait(_RETRY_AFTER)
             except _LoopClosedError:
                 break
@@ -127,12 +127,12 @@ class JournalTail:
         if not news.is_open:
             return
         if not was_open or self._position is None:
-            self._begin()
+            self._begin(news)
         is_due = time.monotonic() >= self._look_at
         if has_news or is_due:
-            self._read_on()
+            self._read_on(news)
         if is_due or not (has_news or self._is_checked):
-            self._check()
+            self._check(news)
 
     def _pause(self, news: JournalNews) -> None:
         self._wanted.clear()
@@ -144,21 +144,21 @@ class JournalTail:
         self._tell(self.recent.pause)
         self._wanted.wait()
 
-    def _begin(self) -> None:
+    def _begin(self, news: JournalNews) -> None:
         """After each (re)connection: it may be another database."""
         if self._position is None:
-            with self._database.autocommit() as tx:
+            with news.read() as tx:
                 _, newest, _ = journal.bounds(tx)
             self._position = newest
             self._tell(self.recent.restart, newest)
-        self._check()
+        self._check(news)
 
-    def _read_on(self) -> None:
+    def _read_on(self, news: JournalNews) -> None:
         """Hand over all entries that are new: one query, unless there are many."""
         while not self._closed.is_set():
             assert self._position is not None  # noqa: S101 - `_begin` comes first
-            with self._database.autocommit() as tx:
-                entries = read_entries(tx, _EVERYTHING, after=self._position, limit=_READ_AT_ONCE)
+            with news.read() as tx:
+                entries = journal_pages.follow(tx, after=self._position, limit=_READ_AT_ONCE)
             if entries:
                 self._is_checked = False
                 self._hand_over(entries)
@@ -166,10 +166,10 @@ class JournalTail:
             if len(entries) < _READ_AT_ONCE:
                 return
 
-    def _check(self) -> None:
+    def _check(self, news: JournalNews) -> None:
         """Look whether it is still the same journal, and remember how far it was served."""
         assert self._position is not None  # noqa: S101 - `_begin` comes first
-        with self._database.autocommit() as tx:
+        with news.read() as tx:
             oldest, newest, _ = journal.bounds(tx)
         name = self._feed.name(min(self._position, newest))
         was_set_back = newest < self._position or self._name not in {None, name}
