@@ -76,7 +76,7 @@ class ChangesRoute:
         """
         query = _parse_query(request.query_params)
         is_stream = _asks_for_events(request.headers)
-        last_event = _last_event_id(request.headers) if is_stream else None
+        last_event = _last_event_id(request.headers)
         await self._require_known(query)
         if is_stream:
             return EventStream(self._readers, query.selection, after=query.after if last_event is None else last_event)

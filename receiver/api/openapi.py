@@ -154,7 +154,7 @@ _READ_CHANGES = _operation(
         {
             "name": "Last-Event-ID",
             "in": "header",
-            "description": "Of an event stream: the last id that the caller has. It counts, not `after`.",
+            "description": "The last id that the caller of an event stream has. It counts there, not `after`.",
             "schema": COUNT | {"maximum": LARGEST_ID},
         },
     ],

@@ -69,12 +69,24 @@ def test_above_the_limit_readers_get_503_while_all_else_is_served(sqlite: Databa
 def test_a_long_poll_is_a_reader_as_long_as_it_waits(sqlite: Database, opened: Open) -> None:
     with opened(sqlite, most_readers=1) as client, ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(client.get, "/changes", params={"wait": 60})
-        _until(lambda: client.get("/livez"), lambda _: _has_readers())
+        _until_there_are_readers(client)
         _require_too_many(client)
         journaling.write(sqlite, "a")
         assert [1] == [change["id"] for change in waiting.result().json()["changes"]]
         with events.opened(client) as reader:
             _begun(reader)
+
+
+def _until_there_are_readers(client: httpx.Client) -> None:
+    deadline = time.monotonic() + 30
+    while not _has_readers():
+        assert 200 == client.get("/livez").status_code
+        assert time.monotonic() < deadline
+
+
+def _has_readers() -> bool:
+    """The thread that follows the journal begins with the first."""
+    return "journal" in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_reader_that_goes_makes_room_for_another(sqlite: Database, opened: Open) -> None:
@@ -192,18 +204,14 @@ def test_at_shutdown_streams_end_and_long_polls_get_their_empty_page(
         with ExitStack() as stack:
             client, _ = _limited(database, configure, stack, idle_seconds=120)
             outer.callback(client.close)
-            reader = _begun(outer.enter_context(events.opened(client, "?after=1")))
             other = httpx.Client(base_url=client.base_url, trust_env=False, timeout=30)
             outer.callback(other.close)
             waiting = threads.submit(other.get, "/changes", params={"after": 1, "wait": 60})
-            _until(lambda: client.get("/livez"), lambda _: _has_readers())
+            _until_there_are_readers(client)
+            reader = _begun(outer.enter_context(events.opened(client, "?after=1")))
         assert [] == list(reader.blocks())  # its end, not a broken connection
         page = waiting.result()
         assert (200, [], 1) == (page.status_code, page.json()["changes"], page.json()["last"])
-
-
-def _has_readers() -> bool:
-    return "journal" in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_reader_that_does_not_read_does_not_hold_up_the_shutdown(
