@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from receiver.http.answers import AnswerResponse
 from receiver.http.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
@@ -77,17 +77,23 @@ class WaitingReaders:
         self.beat_seconds = beat_seconds
         self._turns = asyncio.Semaphore(_PAGES_AT_ONCE)
 
-    async def from_database(self, read: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Call `read` in a thread, when it is the reader's turn."""
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """The block runs when it is the reader's turn to ask the database."""
         try:
             async with asyncio.timeout(_PAGE_SECONDS):
                 await self._turns.acquire()
         except TimeoutError as error:
             raise ApiError(503, "database", "the database is slow, and many readers wait; come back later") from error
         try:
-            return await run_in_threadpool(read, *arguments, **options)
+            yield
         finally:
             self._turns.release()
+
+    async def from_database(self, read: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Call `read` in a thread, when it is the reader's turn."""
+        async with self.turn():
+            return await run_in_threadpool(read, *arguments, **options)
 
     async def poll(self, request: Request, selection: Selection, *, after: int, limit: int, wait: int) -> Response:
         """A page as soon as it has an entry, the empty page after `wait` seconds."""
@@ -165,17 +171,27 @@ class _Reader:
 
     async def begin(self, limit: int) -> _Origin:
         """From memory, which costs the database nothing when a thousand come back; else with a first page."""
+        origin = self._begin_in_memory()
+        if origin is None:
+            async with self._readers.turn():
+                # Of a thousand that come to an idle receiver the first ones have filled the memory.
+                origin = self._begin_in_memory() or await self._begin_with_page(limit)
+        self._feed = origin.feed
+        return origin
+
+    def _begin_in_memory(self) -> _Origin | None:
         recent = self._recent
         self._generation = recent.generation  # before the page is read: a change in between is noticed
-        if recent.feed is not None and recent.has_all_after(self.position):
-            self._feed = recent.feed
-            return _Origin(recent.feed, recent.oldest)
-        pages = self._readers.pages
-        found, self._feed = await self._readers.from_database(
-            pages.read_named, self._selection, after=self.position, limit=limit
+        if recent.feed is None or not recent.has_all_after(self.position):
+            return None
+        return _Origin(recent.feed, recent.oldest)
+
+    async def _begin_with_page(self, limit: int) -> _Origin:
+        found, feed = await run_in_threadpool(
+            self._readers.pages.read_named, self._selection, after=self.position, limit=limit
         )
         self.position = found.last
-        return _Origin(self._feed, found.oldest, found.entries)
+        return _Origin(feed, found.oldest, found.entries)
 
     async def next(self, *, until: float, limit: int) -> Sequence[Entry]:
         """The next entries; none at the time `until`, or when it is over."""
