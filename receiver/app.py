@@ -7,22 +7,29 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Route, Router
 
 from models import private
 from models.settings import own_files
 from receiver import db_timeouts
+from receiver.api import change_stream
+from receiver.api.change_stream import WaitingReaders
 from receiver.api.changes import ChangesRoute
 from receiver.api.commands import Commands
 from receiver.api.documents import Documents
 from receiver.api.health import Health
+from receiver.api.journal_pages import JournalPages
+from receiver.api.journal_tail import JournalTail
 from receiver.api.metrics import Metrics
 from receiver.api.openapi import OpenApi
 from receiver.api.polls import Polls
+from receiver.http import open_files
 from receiver.http.auth import TokenAuth
 from receiver.http.errors import HANDLERS
 from receiver.http.root_path import RootPath
+from receiver.http.server import LimitedProtocol
 from receiver.notifier import Notifier
 from receiver.webhooks.batcher import WebhookBatcher
 from receiver.webhooks.drainer import Drainer
@@ -49,6 +56,7 @@ def create(settings: Settings | None = None) -> Starlette:
     `receiver.http.server.OPTIONS` says which of uvicorn's defaults must be changed.
     """
     private.keep_private()
+    open_files.raise_limit()
     settings = configuration.load() if settings is None else settings
     own_files.tighten(settings)
     broker.prepare(settings)
@@ -75,7 +83,7 @@ class _App(Starlette):
 class _Services:
     """What the routes of one app share: databases, spool, metrics and the threads in the background."""
 
-    def __init__(self, settings: Settings, waker: Waker) -> None:
+    def __init__(self, settings: Settings, waker: Waker, *, most_readers: int, beat_seconds: float) -> None:
         url = settings.database.url
         self.database = db_timeouts.database(url)
         self.metrics_database = db_timeouts.database(url, seconds=3)  # Prometheus' own timeout is ten
@@ -94,12 +102,16 @@ class _Services:
         self.drainer = Drainer(
             drain_database, self.spool, on_database_up=self.batcher.resume, on_drained=self.notifier.wake
         )
+        pages = JournalPages(self.database, witness=settings.receiver.spool / "journal.feed")
+        self.tail = JournalTail(db_timeouts.database(url), feed=pages.feed, most_readers=most_readers)
+        self.readers = WaitingReaders(self.tail, pages, beat_seconds=beat_seconds)
 
     @asynccontextmanager
-    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def lifespan(self, _: Starlette) -> AsyncIterator[dict[str, Any]]:
         """Drain the spool from the start on; at shutdown write what waits, then close everything."""
         self.drainer.start()
-        yield
+        yield {LimitedProtocol.ON_SHUTDOWN: self.tail.recent.end}
+        await run_in_threadpool(self.tail.close)
         await self.batcher.close()
         self.drainer.close()
         self.notifier.close()
@@ -107,9 +119,21 @@ class _Services:
         self.database.close()
 
 
-def create_app(settings: Settings, *, waker: Waker) -> Starlette:
-    """The receiver's app. It connects to nothing before the first request, unless webhooks wait in the spool."""
-    services, receiver = _Services(settings, waker), settings.receiver
+def create_app(
+    settings: Settings,
+    *,
+    waker: Waker,
+    most_readers: int | None = None,
+    beat_seconds: float = change_stream.BEAT_SECONDS,
+) -> Starlette:
+    """The receiver's app. It connects to nothing before the first request, unless webhooks wait in the spool.
+
+    `most_readers`: that may wait for changes at once; None: as many as the limit of open files allows. `beat_seconds`:
+    after which a silent event stream shows that it is alive.
+    """
+    most_readers = open_files.most_readers() if most_readers is None else most_readers
+    services = _Services(settings, waker, most_readers=most_readers, beat_seconds=beat_seconds)
+    receiver = settings.receiver
     webhooks = WebhookRoutes(
         settings, batcher=services.batcher, wake=services.notifier.wake, outcomes=services.metrics.webhooks
     )
@@ -146,7 +170,7 @@ def _protected_routes(settings: Settings, services: _Services) -> list[Route]:
     return [
         *Polls(settings, database=database, wake=wake).routes,
         *Documents(settings, database=database, wake=wake).routes,
-        ChangesRoute(database, witness=settings.receiver.spool / "journal.feed").route,
+        ChangesRoute(settings, database=database, readers=services.readers).route,
         services.metrics.route,
         OpenApi(root_path=settings.receiver.root_path).route,
     ]

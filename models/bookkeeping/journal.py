@@ -97,14 +97,31 @@ def read(
     limit: int,
     connection: str | None = None,
     resource: str | None = None,
+    kind: str | None = None,
+    key: str | None = None,
 ) -> Sequence[sa.Row[Any]]:
     """At most `limit` entries with an id above `after`, oldest first."""
     chosen = sa.select(entries).where(entries.c.id > after)
-    if connection is not None:
-        chosen = chosen.where(entries.c.connection == connection)
-    if resource is not None:
-        chosen = chosen.where(entries.c.resource == resource)
+    for column, wanted in (
+        (entries.c.connection, connection),
+        (entries.c.resource, resource),
+        (entries.c.kind, kind),
+        (entries.c.key, key),
+    ):
+        if wanted is not None:
+            chosen = chosen.where(column == wanted)
     return tx.execute(chosen.order_by(entries.c.id).limit(limit)).all()
+
+
+_FOLLOWING = (
+    sa.select(entries).where(entries.c.id > sa.bindparam("after")).order_by(entries.c.id).limit(sa.bindparam("limit"))
+)
+"""Built once: building it takes as long as running it."""
+
+
+def follow(tx: Tx, *, after: int, limit: int) -> Sequence[sa.Row[Any]]:
+    """As `read`, of all entries."""
+    return tx.execute(_FOLLOWING, {"after": after, "limit": limit}).all()
 
 
 def latest(tx: Tx, *, connection: str, resource: str) -> dict[str, int]:

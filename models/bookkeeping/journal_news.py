@@ -6,11 +6,16 @@ News may be missed, as behind a pooler that shares connections: whoever waits lo
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from models.db.database import Tx
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from models.db.database import Database
 
 CHANNEL = "erpmirror_changes"
@@ -30,9 +35,14 @@ class JournalNews:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._connection: sa.Connection | None = None
+        self._connection: Tx | None = None
         self._version: int | None = None
         self._schema = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it listens; after a loss the next `wait` begins again."""
+        return self._connection is not None
 
     def wait(self, seconds: float) -> bool:
         """Wait until there may be new entries, at most for so long; returns whether there was news.
@@ -49,6 +59,18 @@ class JournalNews:
             time.sleep(min(seconds, _RECONNECT_AFTER))
             return False
 
+    @contextmanager
+    def read(self) -> Iterator[Tx]:
+        """For single statements that read, between two waits. After an error call `close`.
+
+        PostgreSQL runs them on the connection that listens: taking another from the pool takes as long as a query.
+        """
+        if self._connection is None or self._database.is_sqlite:
+            with self._database.autocommit() as tx:
+                yield tx
+        else:
+            yield self._connection
+
     def close(self) -> None:
         """Give the connection back."""
         connection, self._connection = self._connection, None
@@ -57,7 +79,9 @@ class JournalNews:
             connection.close()
 
     def _open(self) -> None:
-        self._connection = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection = Tx(self._database)
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        self._connection = connection
         if self._database.is_sqlite:
             self._version = self._file_version()
             return

@@ -99,6 +99,11 @@ def get(tx: Tx, connection: str, resource: str) -> Stream | None:
     return None if found is None else Stream(*found)
 
 
+def names(tx: Tx) -> set[tuple[str, str]]:
+    """(connection, resource) of every row, those included that are configured no longer."""
+    return {(row[0], row[1]) for row in tx.execute(sa.select(streams.c.connection, streams.c.resource))}
+
+
 def redaction_of(tx: Tx, *, connection: str, resource: str) -> dict[str, Any] | None:
     """The column `redaction`, for `omitted`."""
     return tx.execute(sa.select(streams.c.redaction).where(is_stream(connection, resource))).scalar_one_or_none()

@@ -1,63 +1,44 @@
-"""`GET /changes`: the journal, page by page, with exact numbers. 410 if entries are missing that the caller needs.
+"""`GET /changes`: the journal, page by page or as it is written, with exact numbers.
 
-They were trimmed, or the database was set back to before the entries that the caller has read.
+410 if entries are missing that the caller needs: they were trimmed, or the database was set back to before the entries
+that the caller has read.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Meta
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.routing import Route
 
-from models.bookkeeping import journal
-from models.bookkeeping.feed import Feed
-from models.values import Cause, ChangeKind
-from receiver.http.answers import Answer, AnswerResponse, Count, Object, Text, Timestamp
+from models.bookkeeping import streams
+from models.values import ChangeKind
+from receiver.api.change_stream import EventStream
+from receiver.api.journal_pages import Selection
+from receiver.http.answers import AnswerResponse
 from receiver.http.errors import ApiError
+from workers.connectors import discovery
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
-    import sqlalchemy as sa
-    from starlette.datastructures import QueryParams
+    from starlette.datastructures import Headers, QueryParams
     from starlette.requests import Request
 
     from models.db.database import Database
+    from models.settings.load import Settings
+    from receiver.api.change_stream import WaitingReaders
 
 DEFAULT_LIMIT = 100
 LARGEST_LIMIT = 1000
 LARGEST_ID = 2**63 - 1
+LONGEST_WAIT = 60
+"""Seconds; proxies end a request that is silent for longer."""
 
-
-class Change(Answer, frozen=True):
-    """An entry of the journal."""
-
-    id: Annotated[int, Meta(ge=1)]
-    at: Timestamp
-    connection: Text
-    resource: Text
-    key: str
-    kind: ChangeKind
-    revision: Count
-    cause: Cause
-    before: Annotated[
-        Object | None, Meta(description="Of an update: dotted path to earlier value, of the fields that differ.")
-    ]
-    after: Annotated[Object | None, Meta(description="The whole object, redacted; null when deleted.")]
-
-
-class Changes(Answer, frozen=True):
-    """A page of the journal."""
-
-    changes: Annotated[list[Change], Meta(description="Oldest first.")]
-    last: Annotated[Count, Meta(description="Pass it as `after` to get the next page.")]
-    oldest: Annotated[Count, Meta(description="The oldest entry that was not trimmed.")]
-    feed: Annotated[Text, Meta(description="It changes when a backup was restored: start again from 0.")]
+KINDS = [kind.value for kind in ChangeKind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +47,22 @@ class _Query:
     limit: int = DEFAULT_LIMIT
     connection: str | None = None
     resource: str | None = None
+    kind: str | None = None
+    key: str | None = None
+    wait: int = 0
+
+    @property
+    def selection(self) -> Selection:
+        return Selection(self.connection, self.resource, self.kind, self.key)
 
 
 class ChangesRoute:
-    """`/changes?after=&limit=&connection=&resource=`."""
+    """`/changes?after=&limit=&connection=&resource=&kind=&key=&wait=`."""
 
-    def __init__(self, database: Database, *, witness: Path | None = None) -> None:
+    def __init__(self, settings: Settings, *, database: Database, readers: WaitingReaders) -> None:
+        self._settings = settings
         self._database = database
-        self._feed = Feed(database, witness=witness)
+        self._readers = readers
 
     @property
     def route(self) -> Route:
@@ -81,50 +70,83 @@ class ChangesRoute:
         return Route("/changes", self.read)
 
     async def read(self, request: Request) -> Response:
-        """One page. Its `last` is the caller's next `after`, and passes over the entries that a filter left out."""
+        """A page, at once or as soon as it has an entry, or the journal as Server-Sent Events.
+
+        A page's `last` is the caller's next `after`, and passes over the entries that a filter left out.
+        """
         query = _parse_query(request.query_params)
-        return AnswerResponse(await run_in_threadpool(self._page, query))
+        is_stream = _asks_for_events(request.headers)
+        last_event = _last_event_id(request.headers)
+        await self._require_known(query)
+        if is_stream:
+            return EventStream(self._readers, query.selection, after=query.after if last_event is None else last_event)
+        if query.wait and request.method != "HEAD":
+            return await self._readers.poll(
+                request, query.selection, after=query.after, limit=query.limit, wait=query.wait
+            )
+        page = self._readers.pages.page
+        return AnswerResponse(await run_in_threadpool(page, query.selection, after=query.after, limit=query.limit))
 
-    def _page(self, query: _Query) -> Changes:
+    async def _require_known(self, query: _Query) -> None:
+        """Raise `ApiError` for a connection or resource that neither the settings name nor the mirror has."""
+        if query.connection is None and query.resource is None:
+            return
+        configured = {
+            (name, resource.name)
+            for name, options in self._settings.connections.items()
+            for resource in discovery.systems()[options.system].resources(options)
+        }
+        connections = set(self._settings.connections)
+        if not _is_known(query, connections, configured):
+            stored = await self._readers.from_database(self._stored)
+            _require_known(query, connections | {name for name, _ in stored}, configured | stored)
+
+    def _stored(self) -> set[tuple[str, str]]:
         with self._database.read() as tx:
-            # The newest id is read before the entries: all entries up to it are visible then. The oldest id is read
-            # after them, so that trimming in between is detected.
-            _, newest, _ = journal.bounds(tx)
-            found = journal.read(
-                tx,
-                after=query.after,
-                limit=query.limit,
-                connection=query.connection,
-                resource=query.resource,
-            )
-            oldest, _, _ = journal.bounds(tx)
-        if query.after > newest:
-            self._feed.read_beyond(query.after)
-            raise ApiError(
-                410,
-                "gone",
-                f"the journal ends at {newest}, so a backup was restored since the entry {query.after} was read; "
-                "start again with after=0",
-            )
-        if 0 < query.after < oldest - 1:
-            raise ApiError(410, "gone", f"the oldest entry is {oldest} now; start again with after=0")
-        last = found[-1].id if len(found) == query.limit else max([newest, *(row.id for row in found)])
-        return Changes(changes=[_change(row) for row in found], last=last, oldest=oldest, feed=self._feed.name(last))
+            return streams.names(tx)
 
 
-def _change(row: sa.Row[Any]) -> Change:
-    return Change(
-        id=row.id,
-        at=row.at.isoformat(),
-        connection=row.connection,
-        resource=row.resource,
-        key=row.key,
-        kind=row.kind,
-        revision=row.revision,
-        cause=row.cause,
-        before=row.before,
-        after=row.after,
-    )
+def _is_known(query: _Query, connections: set[str], resources: set[tuple[str, str]]) -> bool:
+    if query.connection is not None and query.connection not in connections:
+        return False
+    return query.resource is None or query.resource in _resources_of(query.connection, resources)
+
+
+def _require_known(query: _Query, connections: set[str], resources: set[tuple[str, str]]) -> None:
+    if query.connection is not None and query.connection not in connections:
+        raise ApiError(
+            404, "unknown_connection", f"there is no connection of this name; there are {_listed(connections)}"
+        )
+    existing = _resources_of(query.connection, resources)
+    if query.resource is not None and query.resource not in existing:
+        where = "" if query.connection is None else " in this connection"
+        raise ApiError(
+            404, "unknown_resource", f"there is no resource of this name{where}; there are {_listed(existing)}"
+        )
+
+
+def _resources_of(connection: str | None, resources: set[tuple[str, str]]) -> set[str]:
+    return {resource for name, resource in resources if connection in {None, name}}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _asks_for_events(headers: Headers) -> bool:
+    """Whether Accept names event streams, and JSON not before them."""
+    accepted = [each.partition(";")[0].strip().lower() for each in ",".join(headers.getlist("Accept")).split(",")]
+    named = [each for each in accepted if each in {"text/event-stream", "application/json"}]
+    return named[:1] == ["text/event-stream"]
+
+
+def _last_event_id(headers: Headers) -> int | None:
+    given = headers.getlist("Last-Event-ID")
+    if not given:
+        return None
+    if len(given) > 1:
+        raise _malformed("Last-Event-ID is repeated")
+    return _number("Last-Event-ID", given[0], least=0, most=LARGEST_ID)
 
 
 def _parse_query(params: QueryParams) -> _Query:
@@ -138,9 +160,11 @@ def _parse_query(params: QueryParams) -> _Query:
     values: dict[str, Any] = dict(given)
     if len(values) < len(given):
         raise _malformed("a parameter is repeated")
-    for name, least, most in (("after", 0, LARGEST_ID), ("limit", 1, LARGEST_LIMIT)):
+    for name, least, most in (("after", 0, LARGEST_ID), ("limit", 1, LARGEST_LIMIT), ("wait", 0, LONGEST_WAIT)):
         if name in values:
             values[name] = _number(name, values[name], least=least, most=most)
+    if values.get("kind", KINDS[0]) not in KINDS:
+        raise _malformed(f"there is no such kind; there are {', '.join(KINDS)}")
     return _Query(**values)
 
 

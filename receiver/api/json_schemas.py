@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from receiver.api.changes import Changes
 from receiver.api.commands import Catalogue, CommandError, CommandReceipt, CommandStatus
 from receiver.api.documents import DocumentStatus, Receipt
 from receiver.api.health import Readiness
+from receiver.api.journal_pages import Changes
 from receiver.http.answers import Error, Ok
 
 Json = dict[str, Any]

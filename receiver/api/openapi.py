@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.api.changes import DEFAULT_LIMIT, LARGEST_ID, LARGEST_LIMIT
+from receiver.api.changes import DEFAULT_LIMIT, KINDS, LARGEST_ID, LARGEST_LIMIT, LONGEST_WAIT
 from receiver.api.json_schemas import COUNT, PACKET, SCHEMAS, SHA256, TEXT, Json, object_of, schema
 from receiver.webhooks import payload
 from workers.commands import acceptance
@@ -116,9 +116,25 @@ _SHOW_DOCUMENT = _operation(
     "A document's state, and the vendor's interpretation of it.",
     {"200": _answer("The document.", schema("DocumentStatus")), **_errors("404", "503-database")},
 )
+_NAME: Json = TEXT | {"pattern": "^[^\\x00]+$"}
 _READ_CHANGES = _operation(
-    "The journal, page by page.",
-    {"200": _answer("A page.", schema("Changes")), **_errors("400", "410", "503-database")},
+    "The journal, page by page or as it is written.",
+    {
+        "200": {
+            "description": "A page, or Server-Sent Events if Accept names them.",
+            "content": {
+                "application/json": {"schema": schema("Changes")},
+                "text/event-stream": {"schema": {"type": "string"}},
+            },
+        },
+        **_errors("400", "404", "410", "503-changes"),
+    },
+    description=(
+        "An event's id is the entry's, its type the entry's kind, its data the entry as pages have it. The first event "
+        "is `feed`, with the feed's name and the oldest entry; when the feed changes there is another, and the stream "
+        "ends: start again from 0. After 15 seconds without an event there is a comment, and an id that passes over "
+        "the entries that a filter left out. `limit` and `wait` do not apply to events."
+    ),
     parameters=[
         _query("after", "The last id that the caller has.", COUNT | {"maximum": LARGEST_ID, "default": 0}),
         _query(
@@ -126,8 +142,21 @@ _READ_CHANGES = _operation(
             "At most so many.",
             {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT, "default": DEFAULT_LIMIT},
         ),
-        _query("connection", "Only its entries.", TEXT | {"pattern": "^[^\\x00]+$"}),
-        _query("resource", "Only its entries.", TEXT | {"pattern": "^[^\\x00]+$"}),
+        _query("connection", "Only its entries.", _NAME),
+        _query("resource", "Only its entries.", _NAME),
+        _query("kind", "Only entries of this kind.", {"type": "string", "enum": KINDS}),
+        _query("key", "Only the entries of objects with this key.", _NAME),
+        _query(
+            "wait",
+            "Seconds to wait for an entry if there is none.",
+            {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT, "default": 0},
+        ),
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "The last id that the caller of an event stream has. It counts there, not `after`.",
+            "schema": COUNT | {"maximum": LARGEST_ID},
+        },
     ],
 )
 _COMMAND_SECURITY: Json = {"security": [{"commands_token": []}]}
@@ -291,6 +320,9 @@ DESCRIPTION: Json = {
             "413": _error("The body is too large."),
             "414": _error("The query is too long."),
             "503-database": _error("The database does not answer."),
+            "503-changes": _error(
+                "The database does not answer, or too many readers wait.", Retry_After="Seconds, of too many readers."
+            ),
             "503-not-durable": _error("It cannot be made durable; send it again later.", Retry_After="Seconds."),
         },
     },

@@ -47,6 +47,11 @@ def iso(at: datetime | None) -> str | None:
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
+def encode(answer: Answer) -> bytes:
+    """The answer as JSON, on one line."""
+    return _ENCODER.encode(answer)
+
+
 class AnswerResponse(Response):
     """An answer as JSON."""
 
@@ -54,4 +59,4 @@ class AnswerResponse(Response):
 
     def render(self, content: Answer) -> bytes:
         """Encode the struct."""
-        return _ENCODER.encode(content)
+        return encode(content)

@@ -7,6 +7,7 @@ shutdown, no access log and no proxy headers. `LimitedProtocol` adds only what n
 from __future__ import annotations
 
 import asyncio
+import heapq
 import operator
 import time
 from functools import partial
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 import msgspec
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from receiver.http import open_files
 from receiver.http.answers import Error
+from receiver.http.transport import CoalescingTransport, ParserFlowControl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,6 +36,9 @@ _KEEP_ALIVE_SECONDS = 125
 
 _ANNOUNCED = (b"keep-alive", b"timeout=%d" % (_KEEP_ALIVE_SECONDS - 5))
 """What a client may rely on: less than the server waits, so that a request sent at the last moment arrives in time."""
+
+_CLOSED_PER_SCAN = 64
+"""One of so many connections is closed at once when there are too many."""
 
 _PARSE_SIZE = 4 * 2**10
 """Bytes that are parsed at once. It bounds how many pipelined requests wait in memory."""
@@ -53,13 +58,17 @@ class LimitedProtocol(HttpToolsProtocol):
     """
 
     idle_seconds = 10.0
-    max_connections = 640
-    """Together with `backlog` below the usual limit of 1024 open files; the database and the broker need some."""
+    max_connections: int | None = None
+    """None: as many as the limit of open files allows."""
+
+    ON_SHUTDOWN = "on_shutdown"
+    """Under this name the lifespan's state may have what is to be called when the server is told to stop."""
 
     linger_seconds = 1.0
     """Seconds that a refused sender has for reading the response, and an idle connection for one more request."""
 
-    flow: _ParserFlowControl
+    flow: ParserFlowControl
+    transport: CoalescingTransport
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -78,10 +87,12 @@ class LimitedProtocol(HttpToolsProtocol):
         """Start the idle timer; close the connection that was idle longest if there are too many."""
         coalescing = CoalescingTransport(transport, self.loop)
         super().connection_made(coalescing)
-        self.flow = _ParserFlowControl(coalescing)
+        self.flow = ParserFlowControl(coalescing)
         self._idle_timer = self.loop.call_later(self.idle_seconds, self._check_idle)
-        if len(self.connections) > self.max_connections:
-            _idle_longest(self.connections).transport.abort()
+        most = open_files.most_connections() if self.max_connections is None else self.max_connections
+        if len(self.connections) > most:
+            for each in _idle_longest(self.connections, 1 + most // _CLOSED_PER_SCAN):
+                each.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the idle timer."""
@@ -246,12 +257,15 @@ class LimitedProtocol(HttpToolsProtocol):
         """The server stops: the next response announces that the connection ends with it.
 
         uvicorn closes an idle connection at once, also while a request is on its way. Here it waits a moment for one.
+        Responses that wait for something to tell are told to end; one whose client does not read is cut off.
         """
         self._is_stopping = True
+        self.app_state.get(self.ON_SHUTDOWN, _nothing)()
         if self._is_idle:
             self.loop.call_later(self.linger_seconds, self._close_if_idle)
         else:
             super().shutdown()
+            self.loop.call_later(self.linger_seconds, self._cut_off_if_stuck)
 
     @property
     def _is_idle(self) -> bool:
@@ -266,9 +280,19 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_idle:
             self.transport.close()
 
+    def _cut_off_if_stuck(self) -> None:
+        """End a response of unknown length whose client does not read: the app waits for room to end it."""
+        if not self._is_idle and self.cycle.chunked_encoding and self.flow.write_paused:
+            self.transport.abort()
+
     @property
     def _unsent(self) -> int:
         return self.transport.get_write_buffer_size()
+
+    @property
+    def _sent(self) -> int:
+        """Bytes that the client's side has taken."""
+        return self.transport.written - self._unsent
 
     @property
     def idle_since(self) -> float | None:
@@ -277,80 +301,28 @@ class LimitedProtocol(HttpToolsProtocol):
         return None if handling else self._idle_since
 
     def _check_idle(self) -> None:
-        cycle, unsent = self._last_check
-        progress = self.cycle is not cycle or self._unsent < unsent
+        cycle, sent = self._last_check
+        progress = self.cycle is not cycle or self._sent > sent
         if not progress and self.idle_since is not None and not self._is_between_requests:
             self.transport.abort()
             return
-        self._last_check = (self.cycle, self._unsent)
+        self._last_check = (self.cycle, self._sent)
         self._idle_timer = self.loop.call_later(self.idle_seconds, self._check_idle)
 
 
-class CoalescingTransport(asyncio.Transport):
-    """A transport that joins what is written within one iteration of the loop.
+def _idle_longest(connections: Iterable[Any], count: int) -> list[LimitedProtocol]:
+    """The connections to close. There always is one, the newest; it is spared where others are idle.
 
-    uvicorn writes the head and the body of a response separately: one more system call and one more packet.
+    Several at a time, because all connections are looked at to find them.
     """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._loop = loop
-        self._written: list[bytes] = []
-        self._size = 0
-        self._transport = transport
-        self.abort = transport.abort  # type: ignore[method-assign]
-        self.is_closing = transport.is_closing  # type: ignore[method-assign]
-        self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
-        self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
-        self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
-
-    def write(self, data: Any) -> None:
-        """Send it at the end of this iteration, or at once if much was written."""
-        if not self._written:
-            self._loop.call_soon(self._send)
-        self._written.append(data)
-        self._size += len(data)
-        if self._size > _MAX_HEAD:
-            self._send()
-
-    def close(self) -> None:
-        """Send what was written and close."""
-        self._send()
-        self._transport.close()
-
-    def get_write_buffer_size(self) -> int:
-        """Bytes that were written and not sent."""
-        return self._size + self._transport.get_write_buffer_size()
-
-    def _send(self) -> None:
-        if self._written:
-            data, self._written, self._size = b"".join(self._written), [], 0
-            if not self._transport.is_closing():
-                self._transport.write(data)
-
-
-class _ParserFlowControl(FlowControl):
-    """uvicorn's flow control resumes reading after each response, however much is not parsed yet; this one does not."""
-
-    _has_backlog = False
-
-    def pause_for_backlog(self, *, backlog: bool) -> None:
-        """Stop reading while received bytes are not parsed."""
-        if backlog != self._has_backlog:
-            self._has_backlog = backlog
-            (self.pause_reading if backlog else self.resume_reading)()
-
-    def resume_reading(self) -> None:
-        """Read on, unless there is a backlog."""
-        if not self._has_backlog:
-            super().resume_reading()
-
-
-def _idle_longest(connections: Iterable[Any]) -> LimitedProtocol:
-    """The connection to close. There always is one, because the newest is idle."""
     limited = (each for each in connections if isinstance(each, LimitedProtocol) and not each.transport.is_closing())
     idle = ((each.idle_since, each) for each in limited)
-    return min(((since, each) for since, each in idle if since is not None), key=operator.itemgetter(0))[1]
+    found = [(since, each) for since, each in idle if since is not None]
+    return [each for _, each in heapq.nsmallest(min(count, max(1, len(found) - 1)), found, key=operator.itemgetter(0))]
+
+
+def _nothing() -> None:
+    """What is called where the app has nothing to end."""
 
 
 OPTIONS: dict[str, Any] = {
@@ -360,7 +332,7 @@ OPTIONS: dict[str, Any] = {
     "proxy_headers": False,  # `trusted_proxies` decides which headers are trusted; uvicorn would replace the peer
     "access_log": False,  # it prints query strings, and a webhook's query is its payload
     "server_header": False,
-    "backlog": 256,  # all of them are accepted at once, before idle connections are closed
+    "backlog": open_files.BACKLOG,
     "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
     "timeout_graceful_shutdown": 15,
 }

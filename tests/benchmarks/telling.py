@@ -355,9 +355,7 @@ def _serve_endpoint(pipe: Connection) -> None:
 
 
 @contextmanager
-def _installed(
-    database: Database, folder: Path, broker: str, url: str, *, deliver: bool = True
-) -> Iterator[Installation]:
+def _installed(database: Database, folder: Path, broker: str, url: str) -> Iterator[Installation]:
     """A receiver, a worker that delivers, and the scheduler."""
     folder.mkdir(parents=True)
     port = free_port()

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class Open(Protocol):
-    """Opens a receiver and gives a client of it."""
+    """Opens a receiver and gives a client of it. `options` go to `create_app`."""
 
     def __call__(
-        self, database: Database, *, receiver: str = "", shop: str = "", waker: Waker | None = None
+        self, database: Database, *, receiver: str = "", shop: str = "", waker: Waker | None = None, **options: Any
     ) -> AbstractContextManager[httpx.Client]: ...
 
 
@@ -70,11 +70,13 @@ def opened(configure: Callable[[sa.URL, str, str], Settings]) -> Open:
 
     @contextmanager
     def serve(
-        database: Database, *, receiver: str = "", shop: str = "", waker: Waker | None = None
+        database: Database, *, receiver: str = "", shop: str = "", waker: Waker | None = None, **options: Any
     ) -> Iterator[httpx.Client]:
-        made = app.create_app(configure(database.url, receiver, shop), waker=waker or RecordingWaker())
-        options = {**server.OPTIONS, "log_level": "info"}
-        with served(made, **options) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+        made = app.create_app(configure(database.url, receiver, shop), waker=waker or RecordingWaker(), **options)
+        with (
+            served(made, **server.OPTIONS, log_level="info") as url,
+            httpx.Client(base_url=url, timeout=30, trust_env=False) as client,
+        ):
             yield client
 
     return serve

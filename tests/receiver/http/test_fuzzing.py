@@ -6,6 +6,7 @@ import copy
 import hashlib
 import http.client
 import json
+import re
 import socket
 from collections import Counter
 from contextlib import closing, contextmanager
@@ -169,6 +170,13 @@ def _config(address: str) -> SchemathesisConfig:
     )
 
 
+@schemathesis.hook
+def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any], _options: dict[str, Any]) -> None:
+    """Wait a second at most where the receiver would wait for a minute. schemathesis knows the hook by its name."""
+    if re.fullmatch("[1-9]|[1-5][0-9]|60", str(case.query.get("wait"))):
+        case.query["wait"] = 1
+
+
 @ON_BOTH
 def test_every_answer_is_one_that_the_description_names_and_a_refused_request_leaves_no_row(
     migrated: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -229,6 +237,9 @@ WORDS = [
     b"packet=",
     b"after=",
     b"limit=",
+    b"wait=0",
+    b"kind=",
+    b"key=",
     b"&",
     b"%00",
     b"%FF",
