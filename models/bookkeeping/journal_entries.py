@@ -42,21 +42,24 @@ _COLUMNS = [
 ]
 
 
-def following(
-    tx: Tx, *, after: int, limit: int, conditions: Sequence[sa.ColumnElement[bool]] = ()
-) -> tuple[list[Entry], int]:
-    """Entries above the id `after` that meet the conditions, at most `limit`, and up to which id all were seen.
+class Following:
+    """Reads on in the journal what meets the conditions. Its statement is built once: that takes as long as a query."""
 
-    One statement: its snapshot shows the last id together with all entries up to it.
-    """
-    chosen = (
-        sa.select(*_COLUMNS).where(changes.c.id > after, *conditions).order_by(changes.c.id).limit(limit).subquery()
-    )
-    joined = sa.select(feed.c.last, chosen).select_from(feed.outerjoin(chosen, sa.true())).order_by(chosen.c.id)
-    rows = tx.execute(joined).all()
-    found = [Entry(*row[1:]) for row in rows if row[1] is not None]
-    newest = max(rows[0][0], found[-1].id if found else 0)
-    return found, found[-1].id if len(found) == limit else max(newest, after)
+    def __init__(self, conditions: Sequence[sa.ColumnElement[bool]] = ()) -> None:
+        after, limit = (sa.bindparam(name, type_=sa.BigInteger) for name in ("after", "limit"))
+        ahead = sa.select(*_COLUMNS).where(changes.c.id > after, *conditions)
+        chosen = ahead.order_by(changes.c.id).limit(limit).subquery()
+        joined = sa.select(feed.c.last, chosen).select_from(feed.outerjoin(chosen, sa.true()))
+        self._statement = joined.order_by(chosen.c.id)
+
+    def read(self, tx: Tx, *, after: int, limit: int) -> tuple[list[Entry], int]:
+        """Entries above the id `after`, at most `limit`, and up to which id all were seen.
+
+        One statement: its snapshot shows the last id together with all entries up to it.
+        """
+        rows = tx.execute(self._statement, {"after": after, "limit": limit}).all()
+        found = [Entry(*row[1:]) for row in rows if row[1] is not None]
+        return found, found[-1].id if len(found) == limit else max(rows[0][0], after)
 
 
 def by_id(tx: Tx, ids: Sequence[int]) -> dict[int, Entry]:

@@ -92,10 +92,12 @@ class JournalNews:
         import psycopg  # noqa: PLC0415 - SQLite needs no psycopg, which takes 6 MB
 
         ends_at = time.monotonic() + seconds
+        left = seconds
         try:
-            while (left := ends_at - time.monotonic()) > 0:
+            while left >= 0:
                 if any(each.payload == self._schema for each in self._link.notifies(timeout=left, stop_after=1)):
                     return True
+                left = ends_at - time.monotonic() or -1
         except psycopg.Error as error:
             raise sa.exc.OperationalError(None, None, error) from error
         return False

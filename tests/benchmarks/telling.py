@@ -116,7 +116,11 @@ def _answer(question: str, hop: str, theirs: list[list[float]], ours: list[list[
 def _latencies(database: Database, folder: Path, broker: str, rounds: int) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = {"hop": [], "event": [], "delivery": []}
     heard: dict[int, float] = {}
-    with served(partial(_endpoint, heard)) as address, _installed(database, folder, broker, f"{address}/hooks") as site:
+    with (
+        served(_endpoint(heard), loop="uvloop", http="httptools") as address,
+        _installed(database, folder, broker, f"{address}/hooks") as site,
+    ):
+        _stop_telling(database)
         kinds: dict[str, Callable[[], Any]] = {
             "hop": partial(_hop, database, heard),
             "event": partial(_events, site.address, heard),
@@ -151,7 +155,7 @@ def _commit_some(database: Database, heard: dict[int, float], count: int) -> lis
             last = tx.execute(sa.select(tables.feed.c.last)).scalar_one()
             began = time.perf_counter()
             tx.commit()
-        until(lambda last=last: heard.get(last), seconds=_LONGEST, what="it is heard of", every=0.002)  # type: ignore[misc]
+        until(lambda last=last: heard.get(last), seconds=_LONGEST, what=f"change {last} is heard of", every=0.002)  # type: ignore[misc]
         took.append(1000 * (heard[last] - began))
     return took
 
@@ -185,9 +189,9 @@ def _events(address: str, heard: dict[int, float]) -> Iterator[None]:
     """A reader of the event stream."""
     host, _, port = address.rpartition("//")[2].partition(":")
     with socket.create_connection((host, int(port))) as link:
-        link.sendall(
-            b"GET /changes?after=%d HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n" % max(heard, default=0)
-        )
+        after = max(heard, default=0)
+        asked = b"GET /changes?after=%d HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n"
+        link.sendall(asked % after)
 
         def read() -> None:
             rest = b""
@@ -213,8 +217,12 @@ def _delivering(database: Database) -> Iterator[None]:
         last = tx.execute(sa.select(tables.feed.c.last)).scalar_one()
         tx.execute(sa.update(s).values(state="active", position=last, due_at=tx.now, leased_until=None))
     yield
+    _stop_telling(database)
+
+
+def _stop_telling(database: Database) -> None:
     with database.begin() as tx:
-        tx.execute(sa.update(s).values(state="paused"))
+        tx.execute(sa.update(outgoing_tables.subscriptions).values(state="paused"))
     until(lambda: _lease(database) is None, seconds=_LONGEST, what="its session ends")
 
 
@@ -223,18 +231,22 @@ def _lease(database: Database) -> Any:
         return tx.execute(sa.select(outgoing_tables.subscriptions.c.lease)).scalar_one()
 
 
-async def _endpoint(heard: dict[int, float], scope: Any, receive: Any, send: Any) -> None:
+def _endpoint(heard: dict[int, float]) -> Any:
     """Notes when a request was complete."""
-    if scope["type"] != "http":
-        return
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    heard.setdefault(json.loads(body)["data"]["id"], time.perf_counter())
-    await send({"type": "http.response.start", "status": 204, "headers": []})
-    await send({"type": "http.response.body", "body": b""})
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        heard.setdefault(json.loads(body)["data"]["id"], time.perf_counter())
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
 
 
 # Rate
@@ -291,13 +303,11 @@ def _position(database: Database, wanted: int) -> int:
 
 @contextmanager
 def _paused(database: Database) -> Iterator[None]:
-    s = outgoing_tables.subscriptions
-    with database.begin() as tx:
-        tx.execute(sa.update(s).values(state="paused"))
-    until(lambda: _lease(database) is None, seconds=_LONGEST, what="its session ends")
+    _stop_telling(database)
     yield
     with database.begin() as tx:
-        tx.execute(sa.update(s).values(state="active", due_at=tx.now, leased_until=None))
+        values = {"state": "active", "due_at": tx.now, "leased_until": None}
+        tx.execute(sa.update(outgoing_tables.subscriptions).values(values))
 
 
 def _post_loop(url: str, endpoint: Connection) -> float:

@@ -17,20 +17,24 @@ change then needs no wake-up.
 from __future__ import annotations
 
 import queue
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+import sqlalchemy as sa
 import structlog
 
 from models import failpoints
 from models.bookkeeping import journal, journal_entries, subscriptions, undelivered
+from models.bookkeeping.journal_entries import Following
 from models.bookkeeping.journal_news import JournalNews
 from models.bookkeeping.subscriptions import LeaseLostError, PausedBy
+from models.db import faults
+from models.db.faults import Fault
 from models.failpoints import Point
 from models.mirror import queries
 from workers.deliveries import filters, message, network
@@ -61,6 +65,9 @@ _WINDOW = 500
 
 _LOOK = 1.0
 """Seconds after which the tables are looked at even without news."""
+
+_NEWS_LOOK = 0.02
+"""Seconds between two looks for news while answers are awaited."""
 
 _AFTER_CRASH = timedelta(minutes=1)
 
@@ -102,14 +109,18 @@ def deliver(
             session.run(budget=budget, linger=linger)
     except LeaseLostError:
         log.warning("another worker delivers now", subscription=name)
-    except Exception:  # raised again: it is only postponed here
-        session.outcomes.release_after_crash(wait=_AFTER_CRASH, reason="erpmirror failed; its log says how")
+    except Exception as error:  # raised again: it is only postponed here
+        with suppress(sa.exc.DBAPIError, LeaseLostError):  # the lease runs out by itself
+            if isinstance(error, sa.exc.DBAPIError) and faults.of(error) is Fault.AWAY:
+                session.outcomes.release()
+            else:
+                session.outcomes.release(wait=_AFTER_CRASH, reason="erpmirror failed; its log says how")
         raise
     return session.result
 
 
 class _Session:
-    """One claim of a subscription. All but `_send` and `_listen` runs in one thread."""
+    """One claim of a subscription. All but `_send` runs in one thread."""
 
     def __init__(
         self,
@@ -130,11 +141,12 @@ class _Session:
         self._stopping = stopping
         self._endpoint = Endpoint(options, resolver=resolver)
         self._filter = filters.of(options)
+        self._following = Following(self._filter.conditions())
+        self._news = JournalNews(database)
         self._signers = message.signers(options.secrets)
         self._places: dict[tuple[str, str], message.Place] = {}
         self._progress = Progress(claimed.position)
-        self._events: queue.SimpleQueue[tuple[Item, Answer] | None] = queue.SimpleQueue()
-        self._is_listening = True
+        self._answers: queue.SimpleQueue[tuple[Item, Answer]] = queue.SimpleQueue()
         self._has_more = False
 
     @property
@@ -142,32 +154,16 @@ class _Session:
         return Result(self.outcomes.delivered, self.outcomes.failed, self._has_more)
 
     def __enter__(self) -> Self:
-        self._listener.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_listening = False
         self._senders.shutdown(wait=True)
         self._endpoint.close()
-        self._listener.join(_LOOK + 1)
+        self._news.close()
 
     @cached_property
     def _senders(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._options.concurrency, thread_name_prefix=f"deliver-{self._options.name}")
-
-    @cached_property
-    def _listener(self) -> threading.Thread:
-        return threading.Thread(target=self._listen, name=f"news-{self._options.name}", daemon=True)
-
-    def _listen(self) -> None:
-        """Tell the session of news of the journal."""
-        news = JournalNews(self._database)
-        try:
-            while self._is_listening:
-                if news.wait(_LOOK):
-                    self._events.put(None)
-        finally:
-            news.close()
 
     # The loop
 
@@ -181,7 +177,7 @@ class _Session:
             is_late = time.monotonic() - looked_at >= _LOOK
             if (has_news or is_late or self.outcomes.has_freed) and self._progress.unsettled <= _WINDOW // 2:
                 looked_at = time.monotonic()
-                has_news = self._read()
+                has_news = self._read(is_late=is_late)
             self._start()
             if self._progress.unsettled:
                 active_at = time.monotonic()
@@ -201,19 +197,18 @@ class _Session:
         self._end(is_over=is_over)
 
     def _wait(self, looked_at: float) -> bool:
-        """Take what has happened; waits for something at most until the next look. Returns whether there is news."""
+        """Wait for an answer or for news, at most until the next look. Returns whether there is news."""
         left = max(looked_at + _LOOK - time.monotonic(), 0.001)
-        has_news = False
+        left = min(left, self.outcomes.seconds_left or left)
+        if not self._progress.under_way:
+            return self._news.wait(left)
         try:
-            event = self._events.get(timeout=min(left, self.outcomes.seconds_left or left))
+            answered = self._answers.get(timeout=min(left, _NEWS_LOOK))
             while True:
-                if event is None:
-                    has_news = True
-                else:
-                    self.outcomes.settle(*event, self._progress)
-                event = self._events.get_nowait()
+                self.outcomes.settle(*answered, self._progress)
+                answered = self._answers.get_nowait()
         except queue.Empty:
-            return has_news
+            return self._news.wait(0)
 
     def _end(self, *, is_over: bool) -> None:
         """Give up the lease. What was committed meanwhile is due again."""
@@ -233,18 +228,21 @@ class _Session:
         if self._claimed.position < oldest - 1:
             self.outcomes.pause(PausedBy.TRIMMED, _trimmed(f"those from {self._claimed.position + 1} to {oldest - 1}"))
 
-    def _read(self) -> bool:
-        """Read what is due, as much as there is room for; returns whether there may be more."""
+    def _read(self, *, is_late: bool) -> bool:
+        """Read what is due, as much as there is room for; returns whether there may be more.
+
+        The table of what waits is looked at where it may hold something, and now and then (`is_late`) in any case:
+        `redeliver` adds to it.
+        """
         room = _WINDOW - self._progress.unsettled
         if room <= 0 or self.outcomes.must_end:
             return False
         if self.outcomes.concern_queue:
             self.outcomes.write(self._progress.position)  # the table says what waits, and for which objects
         self.outcomes.has_freed = False
-        with self._database.autocommit() as tx:
-            queued = self._queued(tx, room)
-            after = self._progress.seen
-            found, seen = journal_entries.following(tx, after=after, limit=room, conditions=self._filter.conditions())
+        with self._news.read() as tx:
+            queued = self._queued(tx, room) if is_late or self.outcomes.may_have_waiting else []
+            found, seen = self._following.read(tx, after=self._progress.seen, limit=room)
             held = self._held(tx, found)
         self._progress.add(queued)
         items = [Item(entry) for entry in found]
@@ -301,7 +299,7 @@ class _Session:
         except Exception as error:  # a sender's thread has nobody above it
             log.exception("delivery failed", subscription=self._options.name, change=item.entry.id)
             answer = Answer(f"erpmirror failed: {type(error).__name__}", 0.0)
-        self._events.put((item, answer))
+        self._answers.put((item, answer))
 
     def _place(self, entry: Entry) -> message.Place:
         known = (entry.connection, entry.resource)

@@ -217,8 +217,9 @@ class Outcomes:
             values["delivered_at"] = self._delivered_at
         return values
 
-    def release_after_crash(self, *, wait: timedelta, reason: str) -> None:
-        """Give up the lease of a session that has crashed. Raises `LeaseLostError`."""
+    def release(self, *, wait: timedelta = timedelta(), reason: str | None = None) -> None:
+        """Give up the lease of a session that has broken off, without its outcomes. Raises `LeaseLostError`."""
         with self._database.begin() as tx:
-            values = {"lease": None, "leased_until": None, "due_at": tx.now + wait, "reason": reason}
-            subscriptions.write(tx, self._options.name, self._lease, values)
+            values = {"lease": None, "leased_until": None, "due_at": tx.now + wait}
+            said = {} if reason is None else {"reason": reason}
+            subscriptions.write(tx, self._options.name, self._lease, values | said)
