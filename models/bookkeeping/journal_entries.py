@@ -49,17 +49,19 @@ class Following:
         after, limit = (sa.bindparam(name, type_=sa.BigInteger) for name in ("after", "limit"))
         ahead = sa.select(*_COLUMNS).where(changes.c.id > after, *conditions)
         chosen = ahead.order_by(changes.c.id).limit(limit).subquery()
-        joined = sa.select(feed.c.last, chosen).select_from(feed.outerjoin(chosen, sa.true()))
-        self._statement = joined.order_by(chosen.c.id)
+        # UNION rather than a join: PostgreSQL expects a thousand rows of the one-row feed, and would compile the plan.
+        empty = (sa.null().cast(column.type).label(column.name) for column in [*chosen.c][1:])
+        self._statement = sa.select(feed.c.last, *empty).union_all(sa.select(chosen))
 
     def read(self, tx: Tx, *, after: int, limit: int) -> tuple[list[Entry], int]:
         """Entries above the id `after`, at most `limit`, and up to which id all were seen.
 
         One statement: its snapshot shows the last id together with all entries up to it.
         """
-        rows = tx.execute(self._statement, {"after": after, "limit": limit}).all()
-        found = [Entry(*row[1:]) for row in rows if row[1] is not None]
-        return found, found[-1].id if len(found) == limit else max(rows[0][0], after)
+        rows = [Entry(*row) for row in tx.execute(self._statement, {"after": after, "limit": limit})]
+        found = sorted((row for row in rows if row.at is not None), key=lambda row: row.id)
+        [last] = [row.id for row in rows if row.at is None]
+        return found, found[-1].id if len(found) == limit else max(last, after)
 
 
 def by_id(tx: Tx, ids: Sequence[int]) -> dict[int, Entry]:

@@ -120,7 +120,7 @@ class Outcomes:
     def hold(self, items: Iterable[Item]) -> None:
         """These wait behind an earlier change of their object, and for nothing else."""
         self._waiting += [item.waiting(self._began_at) for item in items if not item.queued]
-        self.may_have_waiting = True
+        self.may_have_waiting |= bool(self._waiting)
 
     def settle(self, item: Item, answer: Answer, progress: Progress) -> None:
         """Note what came of an attempt."""
