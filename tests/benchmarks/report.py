@@ -26,6 +26,7 @@ _IN_README = (
     "webhooks",
     "latency",
     "commands",
+    "telling",
     "first_load",
     "memory",
     "footprint",
