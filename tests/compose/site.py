@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _BUILT_FROM = ("receiver", "workers", "models", "pyproject.toml", "README.md", "LICENSE", "requirements.lock")
 _SITE = (".dockerignore", ".env.example", "docker-compose.yml")
 
-SERVICES = ("receiver", "worker", "full-sync-worker", "beat", "flower", "postgres", "redis")
+SERVICES = ("receiver", "worker", "full-sync-worker", "deliver-worker", "beat", "flower", "postgres", "redis")
 """Those that run all the time."""
 
 PASSWORD = """p@s/s#w?r%41:d;$x \\ "y" ü"""

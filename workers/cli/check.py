@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from models.db.database import Database
     from models.settings.load import Settings
+    from models.settings.subscriptions import Subscription
 
 
 _UNFOLDED = 10_000
@@ -35,10 +36,10 @@ def check(
         typer.Option("--json", help="For programs: a list of {connection, system, what, says, ok, remedy}."),
     ] = False,
 ) -> None:
-    """Check the settings, the database, the broker, and each connection's login, clock and resources.
+    """Check the settings, the database, the broker, each connection's login, clock and resources, each subscription.
 
-    It sends a few cheap requests through each account's gate, and writes nothing to the mirror. The exit status is 1
-    if anything is wrong.
+    It sends a few cheap requests through each account's gate, connects to the subscriptions' endpoints, and writes
+    nothing to the mirror. The exit status is 1 if anything is wrong.
 
     Example: [bold]erpmirror check[/]
     """
@@ -95,6 +96,21 @@ def _outcomes(loaded: Settings, report: Callable[[str], None]) -> Iterator[Check
     yield _service("broker", lambda: worker_health.reach(loaded, database))
     for each in context.all_contexts(database, loaded):
         yield from connection_check.ConnectionCheck(each, report).outcomes(ready=ready)
+    for name, subscription in loaded.subscriptions.items():
+        report(f"Connecting to {subscription.host} …")
+        yield _endpoint(name, subscription, loaded)
+
+
+def _endpoint(name: str, options: Subscription, loaded: Settings) -> CheckOutcome:
+    """Whether a subscription's endpoint can be connected to. Nothing is posted."""
+    from workers.deliveries.endpoint import Endpoint
+
+    what, failure = f"subscription {name}", Endpoint(options).reach()
+    if failure is None:
+        says = f"{options.host} can be connected to; `erpmirror subscriptions test {name}` posts a message"
+        return CheckOutcome(None, None, what, says)
+    remedy = f"correct `url` in [subscriptions.{name}] of {loaded.file}, or start the endpoint"
+    return CheckOutcome(None, None, what, failure, ok=False, remedy=remedy)
 
 
 def _damages(database: Database) -> Iterator[CheckOutcome]:

@@ -235,6 +235,39 @@ def subscriptions_redeliver(
     _say_if_held_up(database, name)
 
 
+@app.command("test", cls=common.Verb)
+def subscriptions_test(name: Name, *, config: common.Config = None) -> None:
+    """Post a signed message of the type erpmirror.test to the endpoint, and print its answer. It is about no change.
+
+    Example: [bold]erpmirror subscriptions test crm[/]
+    """
+    from datetime import UTC, datetime
+
+    from workers.cli import printable
+    from workers.deliveries import message
+    from workers.deliveries.endpoint import Endpoint
+
+    loaded = common.settings(config)
+    options = loaded.subscriptions.get(name)
+    if options is None:
+        raise _unknown(loaded, name)
+    now = datetime.now(UTC)
+    composed = message.test_message(options, now)
+    endpoint = Endpoint(options)
+    with common.err().status(f"Posting to {printable.without_query(options.url)} …"):
+        answer = endpoint.post(message.headers(composed, message.signers(options.secrets), now), composed.body)
+    endpoint.close()
+    printable.escape_unencodable()
+    if answer.error is not None:
+        words = f": {printable.escaped(answer.text)}" if answer.text else ""
+        raise errors.UserError(f"{name} did not take it: {answer.error}{words}")
+    common.print_lines(
+        common.out(), f"{name} took {composed.id}: status {answer.status}, {1000 * answer.seconds:.0f} ms."
+    )
+    if answer.text:
+        common.print_lines(common.out(), f"answer: {printable.escaped(answer.text)}")
+
+
 @app.command("secret", cls=common.Verb)
 def subscriptions_secret() -> None:
     """Print a new secret for a subscription.

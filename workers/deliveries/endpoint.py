@@ -32,6 +32,9 @@ _BODY_SECONDS = 1.0
 _IDLE = 3.0
 """Seconds after which an idle connection is not used again; servers close one after five, or more."""
 
+_BROKEN = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+_FAILURES = (*_BROKEN, NotPublicError)
+
 _REDIRECT = range(300, 400)
 GONE = 410
 
@@ -71,6 +74,21 @@ class Endpoint:
         if self._pool is not None:
             self._pool.close()
 
+    def reach(self) -> str | None:
+        """Connect, and send nothing. Why that failed; None if it did not."""
+        self._backend.begin(self._options.timeout.total_seconds())
+        try:
+            port = self._url.port or {b"http": 80, b"https": 443}[self._url.scheme]
+            stream = self._backend.connect_tcp(self._options.host, port)
+            try:
+                if self._url.scheme == b"https":
+                    stream = stream.start_tls(self._options.route.tls_context(), self._options.host)
+            finally:
+                stream.close()
+        except (*_FAILURES, ValueError) as error:
+            return self._words(error)
+        return None
+
     def post(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
         """Post once. An open connection that turns out to be closed is replaced once: nothing was answered on it."""
         began = time.monotonic()
@@ -82,10 +100,8 @@ class Endpoint:
                 if self._backend.has_connected:
                     raise
                 return self._post(headers, body, began)
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, NotPublicError) as error:
+        except (*_FAILURES, ValueError) as error:
             return Answer(self._words(error), time.monotonic() - began)
-        except ValueError as error:  # a CA's file that cannot be used any more
-            return Answer(str(error), time.monotonic() - began)
 
     def _post(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, began: float) -> Answer:
         if self._pool is None:
@@ -116,7 +132,7 @@ class Endpoint:
                 read += chunk
                 if len(read) > _KEPT_BYTES:
                     break
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException):
+        except _BROKEN:
             pass
         return read[:_KEPT_BYTES]
 
@@ -125,12 +141,12 @@ class Endpoint:
         seconds = self._options.timeout.total_seconds()
         failure = next((each for each in _causes(error) if isinstance(each, ssl.SSLError)), None)
         match failure or error:
-            case NotPublicError():
-                words = str(error)
             case ssl.SSLCertVerificationError(verify_message=reason):
                 words = f"the certificate of {host} is not accepted ({reason}); a company's CA belongs in ca_file"
             case ssl.SSLError(reason=reason):
                 words = f"no TLS connection to {host}: {reason or failure}"
+            case NotPublicError() | ValueError():  # or a CA's file that cannot be used any more
+                words = str(error)
             case httpcore.TimeoutException():
                 words = f"no answer within {seconds:g} s"
             case httpcore.ConnectError():

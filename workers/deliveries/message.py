@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,12 @@ def compose(entry: Entry, options: Subscription, where: Place) -> Message:
     identifier = message_id(options.name, entry.id, entry.at)
     attributes = _cloudevents(entry, identifier, kind) if options.cloudevents else []
     return Message(identifier, attributes, body)
+
+
+def test_message(options: Subscription, now: datetime) -> Message:
+    """A message about no change, by which a person sees that the endpoint takes them."""
+    body = {"type": "erpmirror.test", "timestamp": now.isoformat(), "data": {"subscription": options.name}}
+    return Message(f"msg_test_{secrets.token_hex(8)}", [], msgspec.json.encode(body))
 
 
 def message_id(subscription: str, change: int, at: datetime) -> str:
