@@ -24,6 +24,7 @@ PACKAGES = {
         "queue",
         "commands",
         "deliveries",
+        "alerts",
         "audit",
         "ingest",
         "context",
@@ -180,11 +181,13 @@ def celery_outside_queue(tree: Tree) -> list[str]:
 
 
 def httpx_outside_connectors(tree: Tree) -> list[str]:
-    """httpx imported elsewhere than by connectors and deliveries; the demo and the command line ask through those."""
+    """httpx and httpcore imported elsewhere than by connectors and deliveries; the others ask through those."""
     may = ("workers.connectors", "workers.deliveries")
     return _edges(
         tree,
-        lambda name, imported: top_of(imported) == "httpx" and not any(within(name, package) for package in may),
+        lambda name, imported: (
+            top_of(imported) in {"httpx", "httpcore"} and not any(within(name, package) for package in may)
+        ),
     )
 
 

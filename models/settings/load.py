@@ -170,6 +170,26 @@ class ReceiverSettings(Strict):
         return token
 
 
+class AlertSettings(Strict):
+    """Who is told when something needs a person."""
+
+    to: tuple[Secret, ...] = Field(
+        default=(),
+        description="Apprise addresses of those who are told when something needs a person, as a paused subscription.",
+        examples=[["mailto://user:password@example.com", "tgram://bottoken/ChatID"]],
+    )
+
+    @field_validator("to")
+    @classmethod
+    def _look_like_addresses(cls, to: tuple[Secret, ...]) -> tuple[Secret, ...]:
+        if not all(re.fullmatch(r"[a-z][a-z0-9+]*://\S+", each.get_secret_value()) for each in to):
+            raise ValueError(
+                'an address is one of Apprise\'s, as in "mailto://user:password@example.com"; its documentation lists '
+                "them all"
+            )
+        return to
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The whole file, checked. `file` is its absolute path; `connections` and `subscriptions` by name."""
@@ -179,6 +199,7 @@ class Settings:
     broker: BrokerSettings
     receiver: ReceiverSettings
     connections: dict[str, Connection]
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
 
 
@@ -186,6 +207,7 @@ SECTIONS: dict[str, type[Strict]] = {
     "database": DatabaseSettings,
     "broker": BrokerSettings,
     "receiver": ReceiverSettings,
+    "alerts": AlertSettings,
 }
 """The tables of the file beside the connections and subscriptions."""
 

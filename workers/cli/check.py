@@ -96,9 +96,23 @@ def _outcomes(loaded: Settings, report: Callable[[str], None]) -> Iterator[Check
     yield _service("broker", lambda: worker_health.reach(loaded, database))
     for each in context.all_contexts(database, loaded):
         yield from connection_check.ConnectionCheck(each, report).outcomes(ready=ready)
+    if loaded.alerts.to:
+        yield _alerts(loaded)
     for name, subscription in loaded.subscriptions.items():
         report(f"Connecting to {subscription.host} …")
         yield _endpoint(name, subscription, loaded)
+
+
+def _alerts(loaded: Settings) -> CheckOutcome:
+    """Whether Apprise knows the addresses. Nothing is sent."""
+    from workers import alerts
+
+    addresses = [each.get_secret_value() for each in loaded.alerts.to]
+    if unknown := alerts.unknown(addresses):
+        says = f"Apprise cannot use the addresses number {', '.join(map(str, unknown))} of `to`"
+        remedy = f"correct them in [alerts] of {loaded.file}; Apprise's documentation lists what it knows"
+        return CheckOutcome(None, None, "alerts", says, ok=False, remedy=remedy)
+    return CheckOutcome(None, None, "alerts", f"{len(addresses)} addresses that Apprise can use")
 
 
 def _endpoint(name: str, options: Subscription, loaded: Settings) -> CheckOutcome:

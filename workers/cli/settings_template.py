@@ -38,7 +38,7 @@ _SUBSCRIPTIONS = """\
 """
 
 _WIDTH = 112
-_SHOWN = {"database": ("url",), "broker": ("url",), "receiver": ("host", "port", "token")}
+_SHOWN = {"database": ("url",), "broker": ("url",), "receiver": ("host", "port", "token"), "alerts": ()}
 """The settings of the sections that stand in the file without a `# `."""
 
 _NOT_SETTINGS = {"name", "system"}

@@ -74,11 +74,15 @@ _AFTER_CRASH = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a session did. `has_more`: it ended before everything was done that can be done now."""
+    """What a session did. `has_more`: it ended before everything was done that can be done now.
+
+    `paused`: it has paused the subscription, for this reason, which a person should know.
+    """
 
     delivered: int = 0
     failed: int = 0
     has_more: bool = False
+    paused: str | None = None
 
 
 def deliver(
@@ -151,7 +155,7 @@ class _Session:
 
     @property
     def result(self) -> Result:
-        return Result(self.outcomes.delivered, self.outcomes.failed, self._has_more)
+        return Result(self.outcomes.delivered, self.outcomes.failed, self._has_more, self.outcomes.paused)
 
     def __enter__(self) -> Self:
         return self

@@ -47,7 +47,7 @@ class Outcomes:
 
     `failures`: in a row; `due_at`: until then the subscription waits. `has_ended`: a person has paused or removed it.
     `may_have_waiting`: its rows in `erpmirror_undelivered` have to be looked at; `has_freed`: some of them may be due
-    since the last write.
+    since the last write. `paused`: why the subscription was paused.
     """
 
     def __init__(self, database: Database, options: Subscription, claimed: Subscriber, now: datetime) -> None:
@@ -70,6 +70,7 @@ class Outcomes:
         self._counted_at = -math.inf
         self._has_recovered = False
         self._pause: tuple[PausedBy, str] | None = None
+        self.paused: str | None = None
         self._attempts: list[Attempt] = []
         self._waiting: list[Waiting] = []
         self._done: list[int] = []
@@ -196,7 +197,8 @@ class Outcomes:
             failpoints.hit(Point.DELIVERIES_RECORDED)
         failpoints.hit(Point.DELIVERIES_COMMITTED)
         if self._pause is not None and is_pausing:
-            log.error("subscription paused", subscription=name, by=self._pause[0].value, reason=self._pause[1])
+            self.paused = self._pause[1]
+            log.error("subscription paused", subscription=name, by=self._pause[0].value, reason=self.paused)
         self.has_ended |= state is not State.ACTIVE
         self.has_freed |= bool(self._done) or self._has_recovered
         self._attempts, self._waiting, self._done, self._has_recovered = [], [], [], False

@@ -17,6 +17,7 @@ from models.bookkeeping import subscriptions
 from models.db import faults
 from models.db.faults import Fault
 from models.failpoints import Point
+from workers import alerts
 from workers import context as contexts
 from workers.deliveries import deliver as delivering
 from workers.ingest import loop
@@ -92,7 +93,11 @@ def _wake_subscriptions(database: Database, settings: Settings, waker: wakeup.Wa
 def _deliver(database: Database, settings: Settings, waker: wakeup.Waker, subscription: str) -> None:
     with _passing_faults(subscription=subscription):
         waker.acknowledge(subscription, wakeup.DELIVER)
-        if delivering.deliver(database, settings, subscription, stopping=stopping.is_set).has_more:
+        done = delivering.deliver(database, settings, subscription, stopping=stopping.is_set)
+        if done.paused is not None:
+            body = f"{done.paused}\n\n`erpmirror subscriptions resume {subscription}` goes on where it was."
+            alerts.send(settings, title=f"the subscription {subscription} is paused", body=body)
+        if done.has_more:
             waker.wake(subscription, wakeup.DELIVER)
 
 
