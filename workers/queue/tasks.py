@@ -46,7 +46,7 @@ stopping = threading.Event()
 
 
 def register(app: Celery, settings: Settings, database: Database, *, soft: timedelta, hard: timedelta) -> None:
-    """Register the tasks. `sync` has a time limit; `full_sync` has none, and ends when its stream stalls."""
+    """Register the tasks, with this app alone. `sync` has a time limit; `full_sync` ends when its stream stalls."""
     waker = wakeup.Waker(app, database)
     # One cached context per connection and process; its HTTP client stays open.
     context = functools.cache(functools.partial(contexts.connection_context, database, settings, keeps_client=True))
@@ -59,22 +59,22 @@ def register(app: Celery, settings: Settings, database: Database, *, soft: timed
 
     limits = {"soft_time_limit": soft.total_seconds(), "time_limit": hard.total_seconds()}
 
-    @app.task(name=SYNC, **limits)
+    @app.task(name=SYNC, shared=False, **limits)
     def sync(connection: str) -> None:
         """Do a connection's short work that is due."""
         handle(connection, wakeup.SYNC)
 
-    @app.task(name=FULL_SYNC)
+    @app.task(name=FULL_SYNC, shared=False)
     def full_sync(connection: str) -> None:
         """Continue a connection's full syncs."""
         handle(connection, wakeup.FULL_SYNC)
 
-    @app.task(name=DELIVER)
+    @app.task(name=DELIVER, shared=False)
     def deliver(subscription: str) -> None:
         """Deliver to a subscription what it was not told yet."""
         _deliver(database, settings, waker, subscription)
 
-    @app.task(name=canary.TASK, bind=True, **limits)
+    @app.task(name=canary.TASK, bind=True, shared=False, **limits)
     def answer_canary(task: Task, queue: str) -> None:
         """Record that a worker takes messages from the queue."""
         canary.record_answer(database, queue, worker=f"{task.request.hostname}, process {os.getpid()}")
