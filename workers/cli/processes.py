@@ -20,9 +20,6 @@ _SYNC_TASKS = 2
 _FULL_SYNC_TASKS = 1
 """Full syncs take turns, each for some seconds; a second process would cost memory and save little time."""
 
-_MOST_DELIVER_TASKS = 50
-"""Threads, each with a connection to the database while it delivers."""
-
 _DATABASE_CHECK_TIMEOUT = 5.0
 """Seconds that the receiver waits for the database before it starts without."""
 
@@ -48,7 +45,9 @@ def deliver_tasks(loaded: Settings) -> int:
 
     One more takes the messages that show that the worker answers.
     """
-    return min(len(loaded.subscriptions), _MOST_DELIVER_TASKS) + 1
+    from workers.deliveries import deliver
+
+    return min(len(loaded.subscriptions), deliver.MOST_SESSIONS) + 1
 
 
 def import_shared(loaded: Settings) -> None:

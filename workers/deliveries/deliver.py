@@ -34,6 +34,7 @@ from models.bookkeeping.journal_entries import Following
 from models.bookkeeping.journal_news import JournalNews
 from models.bookkeeping.subscriptions import LeaseLostError, PausedBy
 from models.db import faults
+from models.db.database import Database
 from models.db.faults import Fault
 from models.failpoints import Point
 from models.mirror import queries
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from models.bookkeeping.journal_entries import Entry
     from models.bookkeeping.subscriptions import Subscriber
-    from models.db.database import Database, Tx
+    from models.db.database import Tx
     from models.settings.load import Settings
     from models.settings.subscriptions import Subscription
     from workers.deliveries.network import Resolver
@@ -59,6 +60,12 @@ BUDGET = timedelta(minutes=5)
 
 LINGER = timedelta(seconds=30)
 """How long a session waits after its last change."""
+
+MOST_SESSIONS = 20
+"""The most sessions of one worker, each with a connection to the database and `concurrency` threads."""
+
+_CROWDED_BUDGET = timedelta(seconds=10)
+"""How long a session lasts where there are more subscriptions than sessions, so that they take turns."""
 
 _WINDOW = 500
 """The most changes in memory."""
@@ -123,6 +130,13 @@ def deliver(
     return session.result
 
 
+def patience(settings: Settings) -> tuple[timedelta, timedelta]:
+    """How long a session lasts and lingers: not at all where others may wait for its thread."""
+    if len(settings.subscriptions) > MOST_SESSIONS:
+        return _CROWDED_BUDGET, timedelta()
+    return BUDGET, LINGER
+
+
 class _Session:
     """One claim of a subscription. All but `_send` runs in one thread."""
 
@@ -146,7 +160,9 @@ class _Session:
         self._endpoint = Endpoint(options, resolver=resolver)
         self._filter = filters.of(options)
         self._following = Following(self._filter.conditions())
-        self._news = JournalNews(database)
+        # Apart from the pool: a session holds this connection, and many sessions share the pool.
+        self._news_database = Database(database.url)
+        self._news = JournalNews(self._news_database)
         self._signers = message.signers(options.secrets)
         self._places: dict[tuple[str, str], message.Place] = {}
         self._progress = Progress(claimed.position)
@@ -164,6 +180,7 @@ class _Session:
         self._senders.shutdown(wait=True)
         self._endpoint.close()
         self._news.close()
+        self._news_database.close()
 
     @cached_property
     def _senders(self) -> ThreadPoolExecutor:

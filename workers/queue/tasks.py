@@ -93,7 +93,10 @@ def _wake_subscriptions(database: Database, settings: Settings, waker: wakeup.Wa
 def _deliver(database: Database, settings: Settings, waker: wakeup.Waker, subscription: str) -> None:
     with _passing_faults(subscription=subscription):
         waker.acknowledge(subscription, wakeup.DELIVER)
-        done = delivering.deliver(database, settings, subscription, stopping=stopping.is_set)
+        budget, linger = delivering.patience(settings)
+        done = delivering.deliver(
+            database, settings, subscription, stopping=stopping.is_set, budget=budget, linger=linger
+        )
         if done.paused is not None:
             body = f"{done.paused}\n\n`erpmirror subscriptions resume {subscription}` goes on where it was."
             alerts.send(settings, title=f"the subscription {subscription} is paused", body=body)
