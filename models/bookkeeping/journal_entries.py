@@ -31,6 +31,11 @@ class Entry(NamedTuple):
     after: str | None
 
     @property
+    def size(self) -> int:
+        """Characters of its objects."""
+        return len(self.before or "") + len(self.after or "")
+
+    @property
     def of(self) -> Object:
         """The object that has changed."""
         return Object(self.connection, self.resource, self.key)

@@ -68,7 +68,10 @@ _CROWDED_BUDGET = timedelta(seconds=10)
 """How long a session lasts where there are more subscriptions than sessions, so that they take turns."""
 
 _WINDOW = 500
-"""The most changes in memory."""
+_WINDOW_BYTES = 16_000_000
+"""The most changes in memory, as far as their size is like that of the last ones that were read."""
+
+_FIRST_WINDOW = 10
 
 _LOOK = 1.0
 """Seconds after which the tables are looked at even without news."""
@@ -168,6 +171,7 @@ class _Session:
         self._progress = Progress(claimed.position)
         self._answers: queue.SimpleQueue[tuple[Item, Answer]] = queue.SimpleQueue()
         self._has_more = False
+        self._window = _FIRST_WINDOW
 
     @property
     def result(self) -> Result:
@@ -196,7 +200,7 @@ class _Session:
         self._require_untrimmed()
         while True:
             is_late = time.monotonic() - looked_at >= _LOOK
-            if (has_news or is_late or self.outcomes.has_freed) and self._progress.unsettled <= _WINDOW // 2:
+            if (has_news or is_late or self.outcomes.has_freed) and self._progress.unsettled <= self._window // 2:
                 looked_at = time.monotonic()
                 has_news = self._read(is_late=is_late)
             self._start()
@@ -255,7 +259,7 @@ class _Session:
         The table of what waits is looked at where it may hold something, and now and then (`is_late`) in any case:
         `redeliver` adds to it.
         """
-        room = _WINDOW - self._progress.unsettled
+        room = self._window - self._progress.unsettled
         if room <= 0 or self.outcomes.must_end:
             return False
         if self.outcomes.concern_queue:
@@ -272,6 +276,9 @@ class _Session:
         self._progress.hold(behind)
         self.outcomes.hold(behind)
         self._progress.seen = seen
+        if found or queued:
+            sizes = [each.entry.size for each in (*items, *queued)]
+            self._window = max(1, min(_WINDOW, _WINDOW_BYTES * len(sizes) // max(sum(sizes), 1)))
         return len(found) == room
 
     def _queued(self, tx: Tx, room: int) -> list[Item]:

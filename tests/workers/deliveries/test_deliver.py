@@ -306,3 +306,11 @@ def test_a_narrower_filter_also_drops_what_waited(sqlite: Database, tmp_path: Pa
 def test_a_wakeup_for_a_subscription_of_other_settings_does_nothing(told_here: Told) -> None:
     result = deliver.deliver(told_here.database, told_here.settings, "unknown")
     assert (0, 0, False) == (result.delivered, result.failed, result.has_more)
+
+
+def test_large_objects_are_delivered_too(told_here: Told, listening: Listening) -> None:
+    changes = [Change(str(number), ChangeKind.CREATED, None, {"text": "x" * 3_000_000}) for number in range(12)]
+    with told_here.database.begin() as tx:
+        journal.append(tx, "shop", "catalogs.goods", changes, revision=1, cause=Cause.WEBHOOK, now=tx.now)
+    assert 12 == told_here.deliver().delivered
+    assert {3_000_000} == {len(each.data["after"]["text"]) for each in listening.posted}
