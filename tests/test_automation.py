@@ -166,7 +166,7 @@ def test_each_service_runs_a_command_that_exists(compose: Any) -> None:
 
 def test_each_queue_has_a_service_of_its_own(compose: Any) -> None:
     workers = [command for command in _commands(compose) if command[0] == "worker"]
-    assert sorted(wakeup.QUEUES) == sorted(command[command.index("--queues") + 1] for command in workers)
+    assert sorted(wakeup.ALL_QUEUES) == sorted(command[command.index("--queues") + 1] for command in workers)
 
 
 def test_each_variable_stands_in_the_example_or_has_a_default() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import sqlalchemy as sa
 
 from models.bookkeeping.undelivered import Object
+from models.db.outgoing_tables import subscriptions
 from models.db.tables import changes, feed
 
 if TYPE_CHECKING:
@@ -47,26 +48,46 @@ _COLUMNS = [
 ]
 
 
+class Ahead(NamedTuple):
+    """What lies ahead of a subscription: entries, and up to which id all that match were seen.
+
+    `oldest`: the oldest entry that is kept, None if none is. `state`: the subscription's.
+    """
+
+    found: list[Entry]
+    seen: int
+    oldest: int | None
+    state: str
+
+
 class Following:
     """Reads on in the journal what meets the conditions. Its statement is built once: that takes as long as a query."""
 
-    def __init__(self, conditions: Sequence[sa.ColumnElement[bool]] = ()) -> None:
+    def __init__(self, subscription: str, conditions: Sequence[sa.ColumnElement[bool]] = ()) -> None:
         after, limit = (sa.bindparam(name, type_=sa.BigInteger) for name in ("after", "limit"))
         ahead = sa.select(*_COLUMNS).where(changes.c.id > after, *conditions)
         chosen = ahead.order_by(changes.c.id).limit(limit).subquery()
+        facts = {
+            "id": feed.c.last,
+            "connection": sa.select(subscriptions.c.state)
+            .where(subscriptions.c.name == subscription)
+            .scalar_subquery(),
+            "revision": sa.select(sa.func.min(changes.c.id)).scalar_subquery(),
+        }
         # UNION rather than a join: PostgreSQL expects a thousand rows of the one-row feed, and would compile the plan.
-        empty = (sa.null().cast(column.type).label(column.name) for column in [*chosen.c][1:])
-        self._statement = sa.select(feed.c.last, *empty).union_all(sa.select(chosen))
+        row = [facts.get(each.name, sa.null()).cast(each.type).label(each.name) for each in chosen.c]
+        self._statement = sa.select(*row).select_from(feed).union_all(sa.select(chosen))
 
-    def read(self, tx: Tx, *, after: int, limit: int) -> tuple[list[Entry], int]:
-        """Entries above the id `after`, at most `limit`, and up to which id all were seen.
+    def read(self, tx: Tx, *, after: int, limit: int) -> Ahead:
+        """Entries above the id `after`, at most `limit`.
 
         One statement: its snapshot shows the last id together with all entries up to it.
         """
         rows = [Entry(*row) for row in tx.execute(self._statement, {"after": after, "limit": limit})]
         found = sorted((row for row in rows if row.at is not None), key=lambda row: row.id)
-        [last] = [row.id for row in rows if row.at is None]
-        return found, found[-1].id if len(found) == limit else max(last, after)
+        [facts] = [row for row in rows if row.at is None]
+        seen = found[-1].id if len(found) == limit else max(facts.id, after)
+        return Ahead(found, seen, facts.revision, facts.connection)
 
 
 def by_id(tx: Tx, ids: Sequence[int]) -> dict[int, Entry]:

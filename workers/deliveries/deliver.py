@@ -16,6 +16,7 @@ change then needs no wake-up.
 
 from __future__ import annotations
 
+import math
 import queue
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ from models import failpoints
 from models.bookkeeping import journal, journal_entries, subscriptions, undelivered
 from models.bookkeeping.journal_entries import Following
 from models.bookkeeping.journal_news import JournalNews
-from models.bookkeeping.subscriptions import LeaseLostError, PausedBy
+from models.bookkeeping.subscriptions import LeaseLostError, PausedBy, State
 from models.db import faults
 from models.db.database import Database
 from models.db.faults import Fault
@@ -162,7 +163,7 @@ class _Session:
         self._stopping = stopping
         self._endpoint = Endpoint(options, resolver=resolver)
         self._filter = filters.of(options)
-        self._following = Following(self._filter.conditions())
+        self._following = Following(options.name, self._filter.conditions())
         # Apart from the pool: a session holds this connection, and many sessions share the pool.
         self._news_database = Database(database.url)
         self._news = JournalNews(self._news_database)
@@ -172,6 +173,8 @@ class _Session:
         self._answers: queue.SimpleQueue[tuple[Item, Answer]] = queue.SimpleQueue()
         self._has_more = False
         self._window = _FIRST_WINDOW
+        self._has_news = True
+        self._looked_at = -math.inf
 
     @property
     def result(self) -> Result:
@@ -195,40 +198,47 @@ class _Session:
     def run(self, *, budget: timedelta, linger: timedelta) -> None:
         """Deliver until there is nothing to do for `linger`, the endpoint is down, or somebody ends it."""
         ends_at = time.monotonic() + budget.total_seconds()
-        active_at = looked_at = time.monotonic()
-        has_news = True
-        self._require_untrimmed()
+        active_at = time.monotonic()
         while True:
-            is_late = time.monotonic() - looked_at >= _LOOK
-            if (has_news or is_late or self.outcomes.has_freed) and self._progress.unsettled <= self._window // 2:
-                looked_at = time.monotonic()
-                has_news = self._read(is_late=is_late)
-            self._start()
+            is_over = self._stopping() or time.monotonic() > ends_at
+            if not is_over:
+                self._read_if_due()
+                self._start()
             if self._progress.unsettled:
                 active_at = time.monotonic()
             if self.outcomes.are_due:
                 self.outcomes.write(self._progress.position)
-            is_over = self._stopping() or time.monotonic() > ends_at
             is_idle = time.monotonic() - active_at > linger.total_seconds()
-            if not self._progress.under_way:
-                if is_over or self.outcomes.must_end:
-                    break
-                if is_idle and self.outcomes.are_unwritten:
-                    self.outcomes.write(self._progress.position)
-                if is_idle and not has_news and not self.outcomes.has_freed:
-                    break
-            if not self.outcomes.has_freed:
-                has_news = self._wait(looked_at) or has_news
+            if not self._progress.under_way and (is_over or self.outcomes.must_end or (is_idle and self._is_done())):
+                break
+            if is_over or not (self.outcomes.has_freed and self._has_room):
+                self._has_news |= self._wait()
         self._end(is_over=is_over)
 
-    def _wait(self, looked_at: float) -> bool:
+    def _is_done(self) -> bool:
+        """Whether nothing is left to read, once what is known was written."""
+        if self.outcomes.are_unwritten:
+            self.outcomes.write(self._progress.position)
+        return not self._has_news and not self.outcomes.has_freed
+
+    def _read_if_due(self) -> None:
+        is_late = time.monotonic() - self._looked_at >= _LOOK
+        if (self._has_news or is_late or self.outcomes.has_freed) and self._has_room:
+            self._looked_at = time.monotonic()
+            self._has_news = self._read(is_late=is_late)
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether more may be read."""
+        return self._progress.unsettled <= self._window // 2 and not self.outcomes.must_end
+
+    def _wait(self) -> bool:
         """Wait for an answer or for news, at most until the next look. Returns whether there is news."""
-        left = max(looked_at + _LOOK - time.monotonic(), 0.001)
-        left = min(left, self.outcomes.seconds_left or left)
         if not self._progress.under_way:
-            return self._news.wait(left)
+            left = max(self._looked_at + _LOOK - time.monotonic(), 0.001)
+            return self._news.wait(min(left, self.outcomes.seconds_left or left))
         try:
-            answered = self._answers.get(timeout=min(left, _NEWS_LOOK))
+            answered = self._answers.get(timeout=min(self.outcomes.seconds_left or _NEWS_LOOK, _NEWS_LOOK))
             while True:
                 self.outcomes.settle(*answered, self._progress)
                 answered = self._answers.get_nowait()
@@ -246,13 +256,6 @@ class _Session:
 
     # What is to be delivered
 
-    def _require_untrimmed(self) -> None:
-        """Pause if the journal no longer has what the subscription was not told: a person has to know."""
-        with self._database.read() as tx:
-            oldest, _, _ = journal.bounds(tx)
-        if self._claimed.position < oldest - 1:
-            self.outcomes.pause(PausedBy.TRIMMED, _trimmed(f"those from {self._claimed.position + 1} to {oldest - 1}"))
-
     def _read(self, *, is_late: bool) -> bool:
         """Read what is due, as much as there is room for; returns whether there may be more.
 
@@ -267,8 +270,15 @@ class _Session:
         self.outcomes.has_freed = False
         with self._news.read() as tx:
             queued = self._queued(tx, room) if is_late or self.outcomes.may_have_waiting else []
-            found, seen = self._following.read(tx, after=self._progress.seen, limit=room)
+            found, seen, oldest, state = self._following.read(tx, after=self._progress.seen, limit=room)
             held = self._held(tx, found)
+        if state != State.ACTIVE:
+            self.outcomes.has_ended = True
+            return False
+        if self._progress.seen < (oldest or seen + 1) - 1:
+            gap = f"those from {self._progress.seen + 1} to {(oldest or seen + 1) - 1}"
+            self.outcomes.pause(PausedBy.TRIMMED, _trimmed(gap))
+            return False
         self._progress.add(queued)
         items = [Item(entry) for entry in found]
         behind = [item for item in items if item.entry.of in held]
@@ -308,10 +318,13 @@ class _Session:
     # Attempts
 
     def _start(self) -> None:
-        """Hand over what is ready: one change at a time while the endpoint fails."""
+        """Hand over what is ready. While the endpoint fails, one change at a time, the least tried first.
+
+        Else a few changes that it refuses would keep the others from showing that it works.
+        """
         most = 1 if self.outcomes.failures else self._options.concurrency
-        while self._progress.under_way < most and not self.outcomes.must_end and not self._stopping():
-            item = self._progress.start()
+        while self._progress.under_way < most and not self.outcomes.must_end:
+            item = self._progress.start(untried_first=bool(self.outcomes.failures))
             if item is None:
                 return
             self._senders.submit(self._send, item, self._place(item.entry))

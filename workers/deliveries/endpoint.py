@@ -180,8 +180,8 @@ def _retry_after(headers: Sequence[tuple[bytes, bytes]]) -> timedelta | None:
         return timedelta(seconds=int(value))
     try:
         wanted = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        if wanted.tzinfo is None:
+            wanted = wanted.replace(tzinfo=UTC)
+        return max(wanted - datetime.now(UTC), timedelta())
+    except (ValueError, OverflowError, TypeError, IndexError):  # the parser raises what its steps raise
         return None
-    if wanted.tzinfo is None:
-        wanted = wanted.replace(tzinfo=UTC)
-    return max(wanted - datetime.now(UTC), timedelta())

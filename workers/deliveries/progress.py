@@ -89,11 +89,15 @@ class Progress:
             item.settled = True
             self._read.append(item)
 
-    def start(self) -> Item | None:
-        """The next one to send; None if nothing is ready."""
+    def start(self, *, untried_first: bool = False) -> Item | None:
+        """The next one to send, or the one of those that were tried least; None if nothing is ready."""
         if not self._ready:
             return None
-        of = self._ready.popleft()
+        if untried_first:
+            of = min(self._ready, key=lambda each: self._of_object[each][0].attempts)
+            self._ready.remove(of)
+        else:
+            of = self._ready.popleft()
         self._under_way.add(of)
         item = self._of_object[of][0]
         item.started_at = time.monotonic()

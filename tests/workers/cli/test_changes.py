@@ -63,7 +63,14 @@ def reader(mirror: Mirror, wanted: Filter | None = None) -> tuple[JournalReader,
 def following(*words: str) -> Iterator[subprocess.Popen[str]]:
     """`erpmirror changes --follow` as a process of its own."""
     command = [sys.executable, "-m", "workers.cli", "changes", "--follow", *words]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell has its background jobs ignore Ctrl-C, and this run may be one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it takes no lock
+    )
     try:
         yield started
     finally:
