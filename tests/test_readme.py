@@ -184,7 +184,7 @@ def closing_engine(file: Path) -> Iterator[sa.Engine]:
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
 def test_a_client_works_without_a_mirror(runner: CommandRunner) -> None:
-    (example,) = blocks(OPERATING, "python")
+    (example,) = [block for block in blocks(OPERATING, "python") if "standalone" in block]
     settings = tomllib.loads((runner.folder / "erpmirror.toml").read_text(encoding="utf-8"))["connections"]["loja"]
     example = example.replace("http://wisedat.local:8080", settings["url"])
     for key in ("api_key", "user", "password"):
