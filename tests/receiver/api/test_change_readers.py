@@ -130,10 +130,3 @@ def test_no_reader_misses_or_repeats_an_entry_while_eight_write(database: Databa
 @pytest.mark.slow
 def test_no_reader_misses_or_repeats_one_of_many_thousands(database: Database, opened: Open) -> None:
     assert _follow(database, opened, transactions=700, cut_every=900, limit=70) > 5000
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("empty_url", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True)
-def test_no_reader_misses_or_repeats_one_of_a_hundred_thousand(database: Database, opened: Open) -> None:
-    assert _follow(database, opened, transactions=6_300, cut_every=9_000, limit=700) > 100_000
