@@ -189,10 +189,11 @@ def resume(tx: Tx, name: str, *, skip: Sequence[int] = ()) -> bool:
     if row.state is State.PAUSED:  # whoever paused it: retention goes on meanwhile
         oldest, _, _ = journal.bounds(tx)
         _update(tx, name, position=max(row.position, oldest - 1))
+    # The subscription's row first, as sessions write: in another order two writers could lock each other out.
+    _retry_now(tx, name, ends_pause=True)
     u = undelivered.c
     if skip:
         tx.execute(sa.delete(undelivered).where(u.subscription == name, u.change.in_(skip)))
-    _retry_now(tx, name, ends_pause=True)
     return True
 
 

@@ -45,7 +45,8 @@ class Waiting:
 
 
 def put(tx: Tx, subscription: str, waiting: Sequence[Waiting]) -> None:
-    """Add them, or write what is new of them."""
+    """Add them, or write what is new of them, in the order of their ids: two writers must not lock each other out."""
+    waiting = sorted(waiting, key=lambda each: each.change)
     for start in range(0, len(waiting), _BATCH):
         rows = [
             {
@@ -74,11 +75,20 @@ def remove(tx: Tx, subscription: str, ids: Sequence[int]) -> None:
 
 def due(tx: Tx, subscription: str, *, now: datetime, limit: int, without: Collection[int] = ()) -> list[Waiting]:
     """Those that may be tried, unless an earlier one of their object is not due yet. `without`: under way already."""
-    u, earlier = undelivered.c, undelivered.alias("earlier")
-    same = [earlier.c[name] == u[name] for name in ("subscription", "connection", "resource", "key")]
-    held_up = sa.select(sa.literal(1)).where(*same, earlier.c.change < u.change, earlier.c.due_at > now).limit(1)
-    is_free = held_up.correlate(undelivered).scalar_subquery().is_(None)
-    chosen = sa.select(undelivered).where(u.subscription == subscription, u.due_at <= now, is_free)
+    u, of = undelivered.c, ("connection", "resource", "key")
+    # Those that are not due are few and are read once: a probe for each row takes seconds where thousands wait.
+    columns = [u[name] for name in of]
+    later = sa.select(*columns, sa.func.min(u.change).label("first")).where(
+        u.subscription == subscription, u.due_at > now
+    )
+    blocking = later.group_by(*columns).subquery()
+    held_up = sa.and_(*(blocking.c[name] == u[name] for name in of), blocking.c.first < u.change)
+    joined = undelivered.outerjoin(blocking, held_up)
+    chosen = (
+        sa.select(undelivered)
+        .select_from(joined)
+        .where(u.subscription == subscription, u.due_at <= now, blocking.c.first.is_(None))
+    )
     if without:
         chosen = chosen.where(u.change.not_in(without))
     return [_waiting(row) for row in tx.execute(chosen.order_by(u.change).limit(limit))]

@@ -106,13 +106,17 @@ class Subscription(Strict):
         json_schema_extra={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
     )
     connections: tuple[str, ...] = Field(
-        default=(), description="Only changes of these connections; unset: of all.", examples=[["shop"]]
+        default=(), min_length=1, description="Only changes of these connections; unset: of all.", examples=[["shop"]]
     )
     resources: tuple[str, ...] = Field(
-        default=(), description="Only changes of these resources; unset: of all.", examples=[["documents.saleOrder"]]
+        default=(),
+        min_length=1,
+        description="Only changes of these resources; unset: of all.",
+        examples=[["documents.saleOrder"]],
     )
     kinds: tuple[ChangeKind, ...] = Field(
         default=(),
+        min_length=1,
         description="Only changes of these kinds: created, updated, deleted, restored; unset: of all.",
         examples=[["created", "updated"]],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import re
 import ssl
+import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -68,6 +69,7 @@ class Endpoint:
         )
         self._host = parts.netloc.encode()
         self._pool: httpcore.ConnectionPool | None = None
+        self._opening = threading.Lock()
 
     def close(self) -> None:
         """Close the connections."""
@@ -104,13 +106,14 @@ class Endpoint:
             return Answer(self._words(error), time.monotonic() - began)
 
     def _post(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, began: float) -> Answer:
-        if self._pool is None:
-            self._pool = httpcore.ConnectionPool(
-                ssl_context=self._options.route.tls_context() if self._url.scheme == b"https" else None,
-                max_connections=self._options.concurrency,
-                keepalive_expiry=_IDLE,
-                network_backend=self._backend,
-            )
+        with self._opening:
+            if self._pool is None:
+                self._pool = httpcore.ConnectionPool(
+                    ssl_context=self._options.route.tls_context() if self._url.scheme == b"https" else None,
+                    max_connections=self._options.concurrency,
+                    keepalive_expiry=_IDLE,
+                    network_backend=self._backend,
+                )
         full = [(b"Host", self._host), *headers, (b"Content-Length", b"%d" % len(body))]
         with self._pool.stream("POST", self._url, headers=full, content=body) as response:
             seconds = time.monotonic() - began
@@ -155,7 +158,7 @@ class Endpoint:
                 words = f"{host} closed the connection without an answer"
             case _:
                 words = f"{host} does not answer in HTTP: {error}"
-        return words
+        return words[:_KEPT_BYTES]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
 import structlog
 
 from models import failpoints
@@ -209,7 +210,7 @@ class Outcomes:
         values: dict[str, Any] = {
             "failures": self.failures,
             "failing_since": self._failing_since,
-            "reason": self._reason,
+            "reason": sa.case((c.state == State.ACTIVE, self._reason), else_=c.reason),  # a person may have paused it
             "delivered": c.delivered + sum(each.outcome == DELIVERED for each in self._attempts),
             "failed": c.failed + sum(each.outcome == FAILED for each in self._attempts),
         }
