@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from models import failpoints
 from models.bookkeeping import parked
 from models.db import outgoing_tables, tables
+from models.db.database import Database
 from tests import processes
 from tests.chaos import oracle
 from tests.chaos.results import FaultResult, Results
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from models.db.database import Database
     from tests.mirroring import Mirror
 
 LOST, DOUBLED = 0.2, 0.2
@@ -264,3 +264,19 @@ def chaos_harness(
         armed = folder / "armed"
         armed.mkdir()
         yield ChaosHarness(installation, mirror, webhook_proxy, results, random, armed)
+
+
+@contextmanager
+def on(kind: str, folder: Path, *, results: Results, random: Random, **options: Any) -> Iterator[ChaosHarness]:
+    """A `chaos_harness` on SQLite with files, or on PostgreSQL with a Redis of its own or with RabbitMQ."""
+    with ExitStack() as stack:
+        if kind == "SQLite":
+            database = Database(f"sqlite:///{folder / 'mirror.db'}")
+            stack.callback(database.close)
+            broker = f"filesystem:///{folder / 'broker'}"
+        else:
+            database = stack.enter_context(processes.own_postgresql())
+            rabbitmq = kind == "RabbitMQ"
+            broker = processes.emptied_rabbitmq() if rabbitmq else stack.enter_context(processes.own_redis())
+        harness = chaos_harness(database, folder, broker, results=results, random=random, **options)
+        yield stack.enter_context(harness)

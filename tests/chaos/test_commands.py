@@ -20,14 +20,13 @@ import sqlalchemy as sa
 from models.bookkeeping import commands
 from models.bookkeeping.commands import State
 from models.db import outgoing_tables, tables
-from models.db.database import Database
 from models.failpoints import Point
-from tests import processes
-from tests.chaos.harness import ChaosHarness, chaos_harness
+from tests.chaos.harness import ChaosHarness, on
 from tests.processes import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from random import Random
 
@@ -221,27 +220,9 @@ def _report(harness: ChaosHarness) -> str:
     return f"{found} {harness.report()}"
 
 
-@contextmanager
-def _installed(kind: str, folder: Path, results: Results, random: Random) -> Iterator[ChaosHarness]:
+def _installed(kind: str, folder: Path, results: Results, random: Random) -> AbstractContextManager[ChaosHarness]:
     systems: dict[str, dict[str, Any]] = {"dilovod": {"seed": 4, "options": OPTIONS}}
-    if kind == "SQLite":
-        database = Database(f"sqlite:///{folder / 'mirror.db'}")
-        broker = f"filesystem:///{folder / 'broker'}"
-        with chaos_harness(database, folder, broker, results=results, random=random, systems=systems) as harness:
-            yield harness
-        database.close()
-        return
-    with processes.own_postgresql() as database:
-        if kind == "RabbitMQ":
-            broker = processes.emptied_rabbitmq()
-            with chaos_harness(database, folder, broker, results=results, random=random, systems=systems) as harness:
-                yield harness
-        else:
-            with (
-                processes.own_redis() as broker,
-                chaos_harness(database, folder, broker, results=results, random=random, systems=systems) as harness,
-            ):
-                yield harness
+    return on(kind, folder, results=results, random=random, systems=systems)
 
 
 KINDS = [

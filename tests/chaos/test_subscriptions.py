@@ -18,10 +18,8 @@ import sqlalchemy as sa
 
 from models.bookkeeping import deliveries
 from models.db import outgoing_tables, tables
-from models.db.database import Database
 from models.failpoints import Point
-from tests import processes
-from tests.chaos.harness import ChaosHarness, chaos_harness
+from tests.chaos.harness import ChaosHarness, on
 from tests.processes import DELIVER, until
 from tests.serving import served
 from tests.workers.deliveries.harness import NAME, OK, SECRET, Listening
@@ -96,32 +94,10 @@ def _telling(kind: str, folder: Path, results: Results, random: Random) -> Itera
             f'[subscriptions.{NAME}]\nurl = "{address}/hooks"\nsecret = "{SECRET}"\nallow_private = true\n'
             'from = "start"\ntimeout = "3s"\n'
         )
-        with _installed(kind, folder, results, random, more) as harness:
+        with on(kind, folder, results=results, random=random, more=more) as harness:
             harness.verbs["deliver"] = DELIVER
             harness.verbs["more deliver"] = DELIVER
             yield harness, subscriber
-
-
-@contextmanager
-def _installed(kind: str, folder: Path, results: Results, random: Random, more: str) -> Iterator[ChaosHarness]:
-    if kind == "SQLite":
-        database = Database(f"sqlite:///{folder / 'mirror.db'}")
-        broker = f"filesystem:///{folder / 'broker'}"
-        with chaos_harness(database, folder, broker, results=results, random=random, more=more) as harness:
-            yield harness
-        database.close()
-        return
-    with processes.own_postgresql() as database:
-        if kind == "RabbitMQ":
-            broker = processes.emptied_rabbitmq()
-            with chaos_harness(database, folder, broker, results=results, random=random, more=more) as harness:
-                yield harness
-        else:
-            with (
-                processes.own_redis() as broker,
-                chaos_harness(database, folder, broker, results=results, random=random, more=more) as harness,
-            ):
-                yield harness
 
 
 def _hurry(harness: ChaosHarness) -> None:

@@ -159,7 +159,6 @@ class _Session:
         self._database = database
         self._settings = settings
         self._options = options
-        self._claimed = claimed
         self._stopping = stopping
         self._endpoint = Endpoint(options, resolver=resolver)
         self._filter = filters.of(options)
@@ -283,7 +282,6 @@ class _Session:
         items = [Item(entry) for entry in found]
         behind = [item for item in items if item.entry.of in held]
         self._progress.add(item for item in items if item.entry.of not in held)
-        self._progress.hold(behind)
         self.outcomes.hold(behind)
         self._progress.seen = seen
         if found or queued:

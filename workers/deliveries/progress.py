@@ -83,12 +83,6 @@ class Progress:
             if len(others) == 1:
                 self._ready.append(of)
 
-    def hold(self, items: Iterable[Item]) -> None:
-        """Account for items of the journal that wait behind an earlier change of their object."""
-        for item in items:
-            item.settled = True
-            self._read.append(item)
-
     def start(self, *, untried_first: bool = False) -> Item | None:
         """The next one to send, or the one of those that were tried least; None if nothing is ready."""
         if not self._ready:
