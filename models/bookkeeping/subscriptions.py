@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models.bookkeeping import journal
+from models.bookkeeping.undelivered import has_due
 from models.db.outgoing_tables import subscriptions, undelivered
 from models.db.tables import changes
 from models.db.types import Instant
@@ -209,11 +210,10 @@ def _retry_now(tx: Tx, name: str, *, ends_pause: bool, **values: Any) -> None:
 
 def due(tx: Tx, *, now: datetime) -> list[str]:
     """The subscriptions that may be told something now and that no worker serves."""
-    c, u = subscriptions.c, undelivered.c
+    c = subscriptions.c
     _, newest, _ = journal.bounds(tx)
-    waiting = sa.select(sa.literal(1)).where(u.subscription == c.name, u.due_at <= sa.literal(now, Instant)).limit(1)
     free = sa.or_(c.leased_until.is_(None), c.leased_until < sa.literal(now, Instant))
-    has_work = sa.or_(c.position < newest, waiting.scalar_subquery().is_not(None))
+    has_work = sa.or_(c.position < newest, has_due(c.name, now=now))
     ready = (c.state == State.ACTIVE, c.due_at <= sa.literal(now, Instant), free, has_work)
     return list(tx.execute(sa.select(c.name).where(*ready).order_by(c.name)).scalars())
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _BATCH = 500
 
+_OF_TRIES = ("due_at", "attempts", "failing_since", "reason")
+"""The columns that change with each try."""
+
 
 class Object(NamedTuple):
     """An object of the mirror; its changes are delivered in their order."""
@@ -53,16 +56,22 @@ def put(tx: Tx, subscription: str, waiting: Sequence[Waiting]) -> None:
                 "subscription": subscription,
                 "change": each.change,
                 **each.of._asdict(),
-                "due_at": each.due_at,
-                "attempts": each.attempts,
-                "failing_since": each.failing_since,
-                "reason": each.reason,
+                **{name: getattr(each, name) for name in _OF_TRIES},
             }
             for each in waiting[start : start + _BATCH]
         ]
         insert = tx.insert(undelivered).values(rows)
-        news = {name: insert.excluded[name] for name in ("due_at", "attempts", "failing_since", "reason")}
+        news = {name: insert.excluded[name] for name in _OF_TRIES}
         tx.execute(insert.on_conflict_do_update(index_elements=["subscription", "change"], set_=news))
+
+
+def postpone(tx: Tx, subscription: str, tried: Sequence[Waiting]) -> None:
+    """Write what came of another try. One that was skipped meanwhile has no row any more, and gets none."""
+    u = undelivered.c
+    for each in tried:
+        row = sa.update(undelivered).where(u.subscription == subscription, u.change == each.change)
+        news = {name: getattr(each, name) for name in _OF_TRIES}
+        tx.execute(row.values(news))
 
 
 def remove(tx: Tx, subscription: str, ids: Sequence[int]) -> None:
@@ -75,23 +84,29 @@ def remove(tx: Tx, subscription: str, ids: Sequence[int]) -> None:
 
 def due(tx: Tx, subscription: str, *, now: datetime, limit: int, without: Collection[int] = ()) -> list[Waiting]:
     """Those that may be tried, unless an earlier one of their object is not due yet. `without`: under way already."""
-    u, of = undelivered.c, ("connection", "resource", "key")
-    # Those that are not due are few and are read once: a probe for each row takes seconds where thousands wait.
-    columns = [u[name] for name in of]
-    later = sa.select(*columns, sa.func.min(u.change).label("first")).where(
-        u.subscription == subscription, u.due_at > now
-    )
-    blocking = later.group_by(*columns).subquery()
-    held_up = sa.and_(*(blocking.c[name] == u[name] for name in of), blocking.c.first < u.change)
-    joined = undelivered.outerjoin(blocking, held_up)
-    chosen = (
-        sa.select(undelivered)
-        .select_from(joined)
-        .where(u.subscription == subscription, u.due_at <= now, blocking.c.first.is_(None))
-    )
+    u = undelivered.c
+    chosen = _ready(sa.select(undelivered), now=now).where(u.subscription == subscription)
     if without:
         chosen = chosen.where(u.change.not_in(without))
     return [_waiting(row) for row in tx.execute(chosen.order_by(u.change).limit(limit))]
+
+
+def has_due(subscription: sa.ColumnElement[str], *, now: datetime) -> sa.ColumnElement[bool]:
+    """A condition for a statement over subscriptions: something of this one may be tried."""
+    found = _ready(sa.select(sa.literal(1)), now=now).where(undelivered.c.subscription == subscription)
+    return found.correlate(subscription.table).limit(1).scalar_subquery().is_not(None)
+
+
+def _ready(chosen: sa.Select[Any], *, now: datetime) -> sa.Select[Any]:
+    """Of those rows: the due ones, unless an earlier one of their object is not due yet."""
+    u, moment = undelivered.c, sa.literal(now, Instant)
+    # Those that are not due are few and are read once: a probe for each row takes seconds where thousands wait.
+    of = [u[name] for name in ("subscription", *Object._fields)]
+    later = sa.select(*of, sa.func.min(u.change).label("first")).where(u.due_at > moment)
+    blocking = later.group_by(*of).subquery()
+    held_up = sa.and_(*(blocking.c[each.name] == each for each in of), blocking.c.first < u.change)
+    joined = undelivered.outerjoin(blocking, held_up)
+    return chosen.select_from(joined).where(u.due_at <= moment, blocking.c.first.is_(None))
 
 
 def next_due_at(tx: Tx, subscription: str) -> datetime | None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _NAT64 = ip_network("64:ff9b::/96")
 """RFC 6052: IPv4 addresses behind a translator, in the last 32 bits."""
 
+_TRANSLATED = ip_network("::ffff:0:0:0/96")
+"""RFC 2765: IPv4 addresses behind a stateless translator, likewise."""
+
 _COMPATIBLE = ip_network("::/96")
 """RFC 4291, deprecated: `::127.0.0.1`. `::` and `::1` are in it, too."""
 
@@ -36,7 +39,8 @@ _NOT_PUBLIC = tuple(
 def why_not_public(address: str) -> str | None:
     """Why a delivery must not go to this numeric address, as in "it is private"; None if it may.
 
-    An IPv6 address that stands for an IPv4 address (mapped, compatible, 6to4, Teredo, NAT64) is judged by that, too.
+    An IPv6 address that stands for an IPv4 address (mapped, translated, compatible, 6to4, Teredo,
+    NAT64) is judged by that, too.
     """
     return next(filter(None, map(_why, _meanings(ip_address(address.partition("%")[0])))), None)
 
@@ -51,7 +55,7 @@ def _meanings(address: Address) -> Iterator[Address]:
             yield address.sixtofour
         if address.teredo is not None:
             yield from address.teredo
-        if address in _NAT64 or address in _COMPATIBLE:
+        if any(address in network for network in (_NAT64, _TRANSLATED, _COMPATIBLE)):
             yield IPv4Address(int(address) & 0xFFFFFFFF)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import re
 import socket
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,9 @@ from models.settings import addresses, network
 from models.settings.connections import Duration, Secret, Strict, Whole, beside_file, environment
 from models.values import ChangeKind
 
+_HOST = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63})*\.?|[0-9a-f:.]+(%\w+)?", re.ASCII)
+"""A name, or an IPv6 address with its zone."""
+
 _PORTS = {"http": 80, "https": 443}
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what each secret begins with
 _SHORTEST_SECRET, _LONGEST_SECRET = 24, 64
@@ -40,7 +44,7 @@ def _endpoint(value: str) -> str:
     except ValueError:
         raise ValueError("this is no address; write one as in https://crm.example/hooks") from None
     unprintable = any(not "!" <= character <= "~" for character in value)
-    if parts.scheme not in _PORTS or not parts.hostname or port == 0 or unprintable:
+    if parts.scheme not in _PORTS or not _HOST.fullmatch(parts.hostname or "") or port == 0 or unprintable:
         raise ValueError(
             "an address begins with https:// (or http://), names a host, and is printable ASCII without spaces, as in "
             "https://crm.example/hooks"
@@ -49,7 +53,7 @@ def _endpoint(value: str) -> str:
         raise ValueError("an address holds no login; the receiver of a delivery checks its signature")
     if parts.fragment:
         raise ValueError("an address ends before #; remove what follows it")
-    return value
+    return parts.geturl()  # its scheme in lower case, whatever was written
 
 
 def _secrets(value: Any) -> Any:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from models.settings.load import Settings
 
 _LATEST = 20
-_LARGEST_ID = 2**63 - 1
 _INTERRUPTED = 130
 """The exit status of a program that Ctrl-C ended, as shells show it."""
 
@@ -45,7 +44,13 @@ def changes(
     ] = None,
     key: Annotated[str | None, typer.Option("--key", help="Only of the objects with this key.")] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help=f"The most that are shown. Without --since: {_LATEST}.")
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="N",
+            parser=common.whole_number,
+            help=f"The most that are shown. Without --since: {_LATEST}.",
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -95,7 +100,7 @@ def changes(
 def _place(text: str) -> int | datetime:
     """A change's id or a time."""
     if text.isdecimal() and text.isascii():
-        return min(int(text), _LARGEST_ID)
+        return min(int(text), common.LARGEST)
     return common.moment(text)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from models.db.database import Tx
     from workers.context import ConnectionContext
 
-Number = Annotated[int, typer.Argument(metavar="ID", help="The command's number.", min=1)]
+Number = Annotated[int, typer.Argument(metavar="ID", help="The command's number.", parser=common.whole_number)]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: times in UTC.")]
 
 _MOST = 50
@@ -48,7 +48,12 @@ def commands_list(
         typer.Option("--state", help="Only those that are waiting, sending, done, refused, uncertain or canceled."),
     ] = None,
     is_open: Annotated[bool, typer.Option("--open", help="Only those whose fate is not known yet.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The most that are shown, the newest first.")] = _MOST,
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit", metavar="N", parser=common.whole_number, help="The most that are shown, the newest first."
+        ),
+    ] = _MOST,
     as_json: AsJson = False,
     config: common.Config = None,
 ) -> None:

@@ -62,6 +62,9 @@ _WIDTH_OF_FILES = 200
 _CONNECT_TIMEOUT = "10"
 """Seconds until a PostgreSQL server that does not answer counts as away."""
 
+LARGEST = 2**63 - 1
+"""The largest whole number that a column of the databases holds."""
+
 _LOCK_SECONDS = 5
 """For how long a person waits for another program's lock."""
 
@@ -164,6 +167,17 @@ def _wake(loaded: Settings, opened: Database, name: str, *queues: QueueName) -> 
         if message is None:
             raise
         note(f"{message}. The work stays due; a worker does it when the broker is back.")
+
+
+def whole_number(text: str | int) -> int:
+    """A number of a row, or how many rows, as a person gives it: from 1 to the databases' largest."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no whole number.") from None
+    if not 1 <= number <= LARGEST:
+        raise typer.BadParameter(f"{number} is not in the range from 1 to {LARGEST}.")
+    return number
 
 
 def moment(text: str) -> datetime:

@@ -74,9 +74,15 @@ def subscriptions_show(
     name: Name,
     *,
     change: Annotated[
-        int | None, typer.Option("--change", metavar="ID", min=1, help="Only of this change of the journal.")
+        int | None,
+        typer.Option("--change", metavar="ID", parser=common.whole_number, help="Only of this change of the journal."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The most of what waits, and of the attempts.")] = _FEW,
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit", metavar="N", parser=common.whole_number, help="The most of what waits, and of the attempts."
+        ),
+    ] = _FEW,
     as_json: AsJson = False,
     config: common.Config = None,
 ) -> None:
@@ -147,7 +153,12 @@ def subscriptions_resume(
     *,
     skip: Annotated[
         list[int] | None,
-        typer.Option("--skip", metavar="ID", min=1, help="Do not deliver this change that waits; may be repeated."),
+        typer.Option(
+            "--skip",
+            metavar="ID",
+            parser=common.whole_number,
+            help="Do not deliver this change that waits; may be repeated.",
+        ),
     ] = None,
     config: common.Config = None,
 ) -> None:
@@ -198,7 +209,9 @@ def subscriptions_redeliver(
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="Changes from this date or time on, in UTC.")
     ] = None,
-    change: Annotated[int | None, typer.Option("--change", metavar="ID", min=1, help="This change.")] = None,
+    change: Annotated[
+        int | None, typer.Option("--change", metavar="ID", parser=common.whole_number, help="This change.")
+    ] = None,
     of_object: Annotated[
         tuple[str, str, str] | None,
         typer.Option("--object", metavar="CONNECTION RESOURCE KEY", help="All changes of this object."),

@@ -39,7 +39,7 @@ from models.db.database import Database
 from models.db.faults import Fault
 from models.failpoints import Point
 from models.mirror import queries
-from workers.deliveries import filters, message, network
+from workers.deliveries import filters, message, network, outcomes
 from workers.deliveries.endpoint import Answer, Endpoint
 from workers.deliveries.outcomes import MARGIN, Outcomes
 from workers.deliveries.progress import Item, Progress
@@ -118,18 +118,18 @@ def deliver(
         now = tx.now
     if claimed is None:
         return Result()
-    session = _Session(database, settings, options, claimed, now=now, stopping=stopping, resolver=resolver)
     try:
-        with session:
+        with _Session(database, settings, options, claimed, now=now, stopping=stopping, resolver=resolver) as session:
             session.run(budget=budget, linger=linger)
     except LeaseLostError:
         log.warning("another worker delivers now", subscription=name)
+        return Result()
     except Exception as error:  # raised again: it is only postponed here
         with suppress(sa.exc.DBAPIError, LeaseLostError):  # the lease runs out by itself
-            if isinstance(error, sa.exc.DBAPIError) and faults.of(error) is Fault.AWAY:
-                session.outcomes.release()
+            if isinstance(error, sa.exc.DBAPIError) and faults.of(error) in (Fault.AWAY, Fault.LOCKED):
+                outcomes.release(database, claimed)
             else:
-                session.outcomes.release(wait=_AFTER_CRASH, reason="erpmirror failed; its log says how")
+                outcomes.release(database, claimed, wait=_AFTER_CRASH, reason="erpmirror failed; its log says how")
         raise
     return session.result
 

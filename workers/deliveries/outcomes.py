@@ -43,6 +43,17 @@ _WRITE_MANY = 200
 """Outcomes that are written at once without waiting."""
 
 
+def release(
+    database: Database, claimed: Subscriber, *, wait: timedelta = timedelta(), reason: str | None = None
+) -> None:
+    """Give up the lease of a session that has broken off, without its outcomes. Raises `LeaseLostError`."""
+    assert claimed.lease is not None  # noqa: S101 - it was claimed
+    with database.begin() as tx:
+        values = {"lease": None, "leased_until": None, "due_at": tx.now + wait}
+        said = {} if reason is None else {"reason": reason}
+        subscriptions.write(tx, claimed.name, claimed.lease, values | said)
+
+
 class Outcomes:
     """The outcomes that are not written yet, and what they say about the endpoint.
 
@@ -66,14 +77,15 @@ class Outcomes:
         self.has_freed = False
         self.position = claimed.position
         self._failing_since = claimed.failing_since
-        self._reason = claimed.reason
+        self._reason = claimed.reason if claimed.failures else None  # not that of a crash of ours, which is over
         self._delivered_at: datetime | None = None
         self._counted_at = -math.inf
         self._has_recovered = False
         self._pause: tuple[PausedBy, str] | None = None
         self.paused: str | None = None
         self._attempts: list[Attempt] = []
-        self._waiting: list[Waiting] = []
+        self._waiting: list[Waiting] = []  # without a row so far
+        self._postponed: list[Waiting] = []
         self._done: list[int] = []
         self._written_at = time.monotonic()
 
@@ -90,7 +102,7 @@ class Outcomes:
     @property
     def concern_queue(self) -> bool:
         """Whether `erpmirror_undelivered` is to change with the next write."""
-        return bool(self._waiting or self._done)
+        return bool(self._waiting or self._postponed or self._done)
 
     @property
     def are_due(self) -> bool:
@@ -102,7 +114,7 @@ class Outcomes:
     @property
     def are_unwritten(self) -> bool:
         """Whether there are any."""
-        return bool(self._attempts or self._waiting or self._done or self._pause)
+        return bool(self._attempts or self.concern_queue or self._pause)
 
     @property
     def seconds_left(self) -> float | None:
@@ -161,7 +173,8 @@ class Outcomes:
         self._reason = answer.error
         self._failing_since = self._failing_since or now
         item.failing_since = item.failing_since or now
-        self._waiting.append(item.waiting(now + retries.after(item.attempts, answer.retry_after), answer.error))
+        row = item.waiting(now + retries.after(item.attempts, answer.retry_after), answer.error)
+        (self._postponed if item.queued else self._waiting).append(row)
         wait = retries.of_endpoint(self.failures, answer.retry_after)
         if wait is not None:
             self.due_at = max(self.due_at or now, now + wait)
@@ -188,6 +201,7 @@ class Outcomes:
             state = subscriptions.write(tx, name, self._lease, values | ({"lease": None} if release else {}))
             deliveries.record(tx, name, self._attempts)
             undelivered.put(tx, name, self._waiting)
+            undelivered.postpone(tx, name, self._postponed)
             undelivered.remove(tx, name, self._done)
             if self._has_recovered:
                 undelivered.retry_now(tx, name)
@@ -202,7 +216,8 @@ class Outcomes:
             log.error("subscription paused", subscription=name, by=self._pause[0].value, reason=self.paused)
         self.has_ended |= state is not State.ACTIVE
         self.has_freed |= bool(self._done) or self._has_recovered
-        self._attempts, self._waiting, self._done, self._has_recovered = [], [], [], False
+        self._attempts, self._waiting, self._postponed, self._done = [], [], [], []
+        self._has_recovered = False
         self._written_at, self.position = time.monotonic(), position
 
     def _values(self) -> dict[str, Any]:
@@ -219,10 +234,3 @@ class Outcomes:
         if self._delivered_at is not None:
             values["delivered_at"] = self._delivered_at
         return values
-
-    def release(self, *, wait: timedelta = timedelta(), reason: str | None = None) -> None:
-        """Give up the lease of a session that has broken off, without its outcomes. Raises `LeaseLostError`."""
-        with self._database.begin() as tx:
-            values = {"lease": None, "leased_until": None, "due_at": tx.now + wait}
-            said = {} if reason is None else {"reason": reason}
-            subscriptions.write(tx, self._options.name, self._lease, values | said)

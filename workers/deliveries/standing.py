@@ -59,7 +59,7 @@ class Standing:
             return Verdict.REMOVED if self.options is None else Verdict.NOT_STARTED  # it comes back with the next start
         if self.row.state is State.PAUSED:
             return Verdict.PAUSED
-        if self.row.failures or self.failing is not None:
+        if self.row.failures or self.row.reason is not None or self.failing is not None:
             return Verdict.FAILING
         return Verdict.BEHIND if self.age > _LAGS_AFTER else Verdict.UP_TO_DATE
 

@@ -57,6 +57,7 @@ class DueScheduler(Scheduler):
         self._clock = HostClock()
         self._down = ""
         self._logged_at = 0.0
+        self._is_closed = False
         super().__init__(app, **options)
 
     def setup_schedule(self) -> None:
@@ -64,6 +65,8 @@ class DueScheduler(Scheduler):
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Wake for what is due; returns the seconds until the next call."""
+        if self._is_closed:
+            raise SystemExit
         error = self._outage(self._send_canaries) or self._outage(self.wake_due)
         if error is not None:
             self._log_outage(error)
@@ -71,6 +74,14 @@ class DueScheduler(Scheduler):
             log.info("service reachable again", service=self._down)
             self._down = ""
         return INTERVAL
+
+    def close(self) -> None:
+        """Celery's signal handler calls this, then raises SystemExit.
+
+        The flag ends the next tick, too: Python drops an exception that arises inside a destructor or a callback.
+        """
+        self._is_closed = True
+        super().close()
 
     def _outage(self, step: Callable[[], None]) -> Exception | None:
         """The step's error if the broker or the database is down. They come back, so the process must not end."""

@@ -62,18 +62,26 @@ def test_a_wrong_value_says_what_helps(tmp_path: Path, name: str, value: str, wo
     assert words in refused(tmp_path, table(**{name: value}))
 
 
+def test_a_scheme_in_capitals_is_the_same(tmp_path: Path) -> None:
+    assert "https://crm.example/Hooks" == load(tmp_path, table(url='"HTTPS://crm.example/Hooks"')).url
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
         ("ftp://crm.example", "an address begins with https://"),
         ("https://", "an address begins with https://"),
         ("https://crm .example", "an address begins with https://"),
+        ("https://%31%32%37.0.0.1", "an address begins with https://"),
+        ("https://crm..example", "an address begins with https://"),
+        (f"https://{'a' * 64}.example", "an address begins with https://"),
         ("https://[::1", "this is no address"),
         ("https://crm.example:99999", "this is no address"),
         ("https://me:s3cret@crm.example", "an address holds no login"),
         ("https://crm.example/#top", "an address ends before #"),
         ("http://crm.example", "everyone on the way could read the changes"),
         ("https://localhost", "it is this machine"),
+        ("HTTPS://127.1", "url names 127.0.0.1, and it is this machine"),
         ("https://127.1", "url names 127.0.0.1, and it is this machine"),
         ("https://0x7f.1", "url names 127.0.0.1, and it is this machine"),
         ("https://2130706433", "url names 127.0.0.1, and it is this machine"),

@@ -248,6 +248,34 @@ def test_resume_skips_what_is_named_and_says_so(mirror: Mirror) -> None:
     assert {} == mirror.waiting()
 
 
+@pytest.mark.parametrize("number", ["0", "-1", str(2**63), "1" * 5000, "x", "1.5"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("subscriptions", "show", "crm", "--limit"),
+        ("subscriptions", "show", "crm", "--change"),
+        ("subscriptions", "resume", "crm", "--skip"),
+        ("subscriptions", "redeliver", "crm", "--change"),
+        ("changes", "--limit"),
+        ("commands", "list", "--limit"),
+        ("commands", "show", "--"),
+    ],
+)
+def test_a_number_that_no_column_holds_is_refused(words: tuple[str, ...], number: str) -> None:
+    result = run(*words, number)
+    assert (2, True) == (result.exit_code, "Invalid value for" in result.stderr), result.output
+
+
+def test_the_largest_number_is_a_number(mirror: Mirror) -> None:
+    mirror.change("1")
+    mirror.start("crm")
+    largest = str(2**63 - 1)
+    ok("subscriptions", "show", "crm", "--limit", largest, "--change", largest)
+    assert f"change {largest} does not wait" in refused("subscriptions", "resume", "crm", "--skip", largest)
+    ok("changes", "--limit", largest)
+    ok("commands", "list", "--limit", largest)
+
+
 @pytest.mark.parametrize("by", [PausedBy.TRIMMED, PausedBy.PERSON])
 def test_resume_goes_on_with_the_oldest_change_that_is_kept(mirror: Mirror, by: PausedBy) -> None:
     mirror.start("crm")

@@ -292,6 +292,7 @@ PRIVATE = {
     "::ffff:10.0.0.1": "it is private or reserved",
     "::ffff:169.254.169.254": "it is link-local, as clouds' metadata services are",
     "::127.0.0.1": None,
+    "::ffff:0:127.0.0.1": "it is this machine",
     "64:ff9b::a9fe:a9fe": "it is link-local, as clouds' metadata services are",
     "64:ff9b:1::1": "it is private or reserved",
     "2002:7f00:1::": "it is this machine",

@@ -13,16 +13,18 @@ import sqlalchemy as sa
 
 from models.bookkeeping import subscriptions
 from models.bookkeeping.subscriptions import PausedBy, State
-from models.db import outgoing_tables, tables
+from models.db import migration, outgoing_tables, tables
+from models.db.database import Database
+from tests import processes
 from tests.workers.deliveries.harness import NAME, OK, Listening, Posted, Reply, settings, telling
-from workers.deliveries import plans, retries
+from workers.deliveries import deliver, plans, retries, standing
+from workers.deliveries.standing import Standing, Verdict
 from workers.queue import retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from models.db.database import Database
     from tests.workers.deliveries.harness import Told
 
 
@@ -233,6 +235,36 @@ def test_one_bad_change_among_good_ones_pauses_in_the_end_and_can_be_skipped(tol
     assert 1 == len([each for each in listening.posted if each.data["key"] == "bad" and each.data["id"] > 1])
 
 
+def test_what_is_skipped_while_it_is_tried_does_not_come_back(told: Told, listening: Listening) -> None:
+    told.change("bad")
+    told.deliver()
+
+    def skip_meanwhile(_: Posted) -> Reply:
+        with told.database.begin() as tx:
+            assert subscriptions.resume(tx, NAME, skip=[1])
+        return 500, b"", {}
+
+    listening.reply = skip_meanwhile
+    told.later(retries.LADDER[0] + timedelta(seconds=1))
+    told.deliver()
+    assert ({}, [1, 1]) == (told.waiting, listening.changes)
+
+
+def test_what_waits_behind_a_failing_change_wakes_nobody(told: Told, listening: Listening) -> None:
+    listening.reply = lambda posted: (500, b"", {}) if posted.data["key"] == "bad" else OK
+    told.change("bad", "bad", "good")
+    told.deliver()
+    assert {1: 1, 2: 0} == told.waiting
+    assert [] == _due(told)
+    told.later(retries.LADDER[0] + timedelta(seconds=1))
+    assert [NAME] == _due(told)
+
+
+def _due(told: Told) -> list[str]:
+    with told.database.read() as tx:
+        return subscriptions.due(tx, now=tx.now)
+
+
 def test_a_new_address_is_tried_at_once_and_ends_a_pause_of_the_old_one(
     sqlite: Database, tmp_path: Path, listening: Listening
 ) -> None:
@@ -302,11 +334,50 @@ def test_a_crash_of_ours_waits_a_minute_and_loses_nothing(told: Told, listening:
     with told.database.begin() as tx:
         tx.execute(sa.text("ALTER TABLE elsewhere RENAME TO erpmirror_undelivered"))
     assert "erpmirror failed; its log says how" == told.row.reason
+    assert (Verdict.FAILING, told.row.due_at) == (_standing(told).verdict, _standing(told).next_try)
     listening.reply = lambda _: OK
     told.deliver()
     assert 0 == told.row.delivered
     told.later(timedelta(minutes=2))
     assert 1 == told.deliver().delivered
+    assert Verdict.UP_TO_DATE is _standing(told).verdict
+
+
+def test_a_crash_that_is_over_is_not_shown_any_more(told: Told) -> None:
+    with told.database.begin() as tx:
+        tx.execute(sa.update(outgoing_tables.subscriptions).values(reason="erpmirror failed; its log says how"))
+    assert Verdict.FAILING is _standing(told).verdict
+    told.deliver()
+    assert (None, Verdict.UP_TO_DATE) == (told.row.reason, _standing(told).verdict)
+
+
+def _standing(told: Told) -> Standing:
+    with told.database.read() as tx:
+        found = standing.find(tx, told.settings.subscriptions, NAME)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def told_on_postgresql(tmp_path: Path, listening: Listening) -> Iterator[Told]:
+    with processes.own_postgresql() as opened:
+        migration.migrate(opened)
+        with telling(opened, tmp_path, listening) as found:
+            yield found
+
+
+@pytest.mark.postgresql
+def test_a_table_that_another_program_locks_is_no_crash(told_on_postgresql: Told) -> None:
+    told = told_on_postgresql
+    told.change("1")
+    impatient = Database(told.database.url, clock=told.clock, lock_seconds=1)
+    with told.database.begin() as other:
+        other.execute(sa.text("LOCK TABLE erpmirror_deliveries"))
+        with pytest.raises(sa.exc.OperationalError, match="lock"):
+            deliver.deliver(impatient, told.settings, NAME, linger=timedelta(0))
+    impatient.close()
+    assert (None, None, 0) == (told.row.reason, told.row.lease, told.row.delivered)
+    assert 1 == told.deliver().failed
 
 
 def test_retention_forgets_old_attempts_and_places_of_removed_subscriptions(told: Told) -> None:

@@ -103,6 +103,13 @@ def full_sync(mirror: Mirror) -> None:
         streams.backfill_now(tx, connection=BOOKS, resource="items")
 
 
+def test_a_stop_whose_exception_was_dropped_ends_the_next_tick(scheduler: DueScheduler) -> None:
+    scheduler.tick()
+    scheduler.close()
+    with pytest.raises(SystemExit):
+        scheduler.tick()
+
+
 def test_no_wake_up_is_sent_while_nothing_is_due(mirror: Mirror, scheduler: DueScheduler) -> None:
     scheduler.wake_due()
     assert {"sync": 0, "full_sync": 0} == depths(mirror)
