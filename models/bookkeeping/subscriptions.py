@@ -243,7 +243,8 @@ def backlog(tx: Tx, row: Subscriber, wanted: Filter, *, at_most: int) -> Backlog
     c, u = changes.c, undelivered.c
     ahead = (c.id > row.position, *wanted.conditions())
     counted = sa.select(sa.func.count()).select_from(sa.select(c.id).where(*ahead).limit(at_most).subquery())
-    waiting = sa.select(sa.func.count()).where(u.subscription == row.name)
+    # Those above the position are counted as entries of the journal.
+    waiting = sa.select(sa.func.count()).where(u.subscription == row.name, u.change <= row.position)
     first = sa.select(c.at).where(*ahead).order_by(c.id).limit(1)
     stuck = sa.select(c.at).join(undelivered, u.change == c.id).where(u.subscription == row.name)
     oldest = [tx.execute(each).scalar() for each in (first, stuck.order_by(u.change).limit(1))]

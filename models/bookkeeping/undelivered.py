@@ -47,8 +47,12 @@ class Waiting:
     reason: str | None = None
 
 
-def put(tx: Tx, subscription: str, waiting: Sequence[Waiting]) -> None:
-    """Add them, or write what is new of them, in the order of their ids: two writers must not lock each other out."""
+def put(tx: Tx, subscription: str, waiting: Sequence[Waiting], *, anew: bool = False) -> None:
+    """Add rows, in the order of their ids: two writers must not lock each other out.
+
+    One that has a row keeps it, with its attempts and its time: a session that was killed may have written it. `anew`:
+    it is replaced.
+    """
     waiting = sorted(waiting, key=lambda each: each.change)
     for start in range(0, len(waiting), _BATCH):
         rows = [
@@ -61,8 +65,11 @@ def put(tx: Tx, subscription: str, waiting: Sequence[Waiting]) -> None:
             for each in waiting[start : start + _BATCH]
         ]
         insert = tx.insert(undelivered).values(rows)
-        news = {name: insert.excluded[name] for name in _OF_TRIES}
-        tx.execute(insert.on_conflict_do_update(index_elements=["subscription", "change"], set_=news))
+        if anew:
+            news = {name: insert.excluded[name] for name in _OF_TRIES}
+            tx.execute(insert.on_conflict_do_update(index_elements=["subscription", "change"], set_=news))
+        else:
+            tx.execute(insert.on_conflict_do_nothing())
 
 
 def postpone(tx: Tx, subscription: str, tried: Sequence[Waiting]) -> None:
@@ -116,6 +123,15 @@ def next_due_at(tx: Tx, subscription: str) -> datetime | None:
     return tx.execute(earliest).scalar()
 
 
+def next_retry_at(tx: Tx, subscription: str) -> datetime | None:
+    """When the next one of those that failed may be tried; None if none has failed."""
+    u = undelivered.c
+    earliest = sa.select(sa.func.min(u.due_at, type_=Instant)).where(
+        u.subscription == subscription, u.failing_since.is_not(None)
+    )
+    return tx.execute(earliest).scalar()
+
+
 def objects_among(tx: Tx, subscription: str, objects: Sequence[Object]) -> set[Object]:
     """Those of the objects of which something waits."""
     u = undelivered.c
@@ -148,7 +164,8 @@ def send_again(
         c.id > after, c.id <= position, *wanted.conditions(), *where
     )
     rows = tx.execute(chosen.order_by(c.id).limit(limit)).all()
-    put(tx, subscription, [Waiting(row.id, Object(row.connection, row.resource, row.key), tx.now) for row in rows])
+    again = [Waiting(row.id, Object(row.connection, row.resource, row.key), tx.now) for row in rows]
+    put(tx, subscription, again, anew=True)
     return len(rows), rows[-1].id if len(rows) == limit else None
 
 

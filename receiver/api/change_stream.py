@@ -122,12 +122,12 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the client goes, the receiver stops or the feed changes."""
-        if scope["method"] == "HEAD":
-            await super().__call__(scope, receive, send)
-            return
         with self._readers.tail.reading(), _disconnection(receive) as gone:
             reader = _Reader(self._readers, self._selection, self._after, gone)
             origin = await reader.begin(_PAGE)
+            if scope["method"] == "HEAD":
+                await super().__call__(scope, receive, send)
+                return
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             retry = b"retry: %d\n\n" % random.randint(*_RETRY_MILLISECONDS)
             await _write(send, retry + _feed_event(origin.feed, origin.oldest))

@@ -38,6 +38,9 @@ LARGEST_ID = 2**63 - 1
 LONGEST_WAIT = 60
 """Seconds; proxies end a request that is silent for longer."""
 
+_REFUSED = re.compile(r"q=0(\.0*)?")
+"""What says in Accept that a type is not wanted."""
+
 KINDS = [kind.value for kind in ChangeKind]
 
 
@@ -135,13 +138,14 @@ def _listed(names: Iterable[str]) -> str:
 
 def _asks_for_events(headers: Headers) -> bool:
     """Whether Accept names event streams, and JSON not before them."""
-    accepted = [each.partition(";")[0].strip().lower() for each in ",".join(headers.getlist("Accept")).split(",")]
-    named = [each for each in accepted if each in {"text/event-stream", "application/json"}]
+    accepted = [each.lower().split(";") for each in ",".join(headers.getlist("Accept")).replace(" ", "").split(",")]
+    wanted = [kind for kind, *parameters in accepted if not any(map(_REFUSED.fullmatch, parameters))]
+    named = [each for each in wanted if each in {"text/event-stream", "application/json"}]
     return named[:1] == ["text/event-stream"]
 
 
 def _last_event_id(headers: Headers) -> int | None:
-    given = headers.getlist("Last-Event-ID")
+    given = [each for each in headers.getlist("Last-Event-ID") if each]  # browsers send none or an empty one at first
     if not given:
         return None
     if len(given) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import subprocess
 import sys
@@ -33,16 +34,18 @@ BY_HAND = 4_000
 """Requests to the hand-written route: each takes many times as long, so fewer measure as well."""
 
 MANY, FEW = 256, 32
+READERS = 1000
 _WARMUP = 1024
 _SHOP = {"system": "dilovod", "api_key": "k", "resources": ["catalogs.goods"], "webhook_sources": ["127.0.0.1"]}
 
 
 def answers(rounds: int) -> list[Answer]:
-    """Three ratios of requests a second, all servers in processes of their own, and all on the same kind of server."""
+    """Four ratios of requests a second, all servers in processes of their own, and all on the same kind of server."""
     with ExitStack() as stack:
         database = stack.enter_context(own_postgresql())
         stack.callback(_forget)
-        ours = _counted(database, stack.enter_context(_receiver(database)))
+        port = stack.enter_context(_receiver(database))
+        ours = _counted(database, port)
         bare, delay, thread, nothing = (
             stack.enter_context(_served(name)) for name in ("bare", "delay", "delay-in-thread", "nothing")
         )
@@ -54,7 +57,46 @@ def answers(rounds: int) -> list[Answer]:
             _answer(MANY, ours, bare, rounds, (0.7, 0.9), "a bare Starlette route that only parses", ceiling),
             _answer(FEW, ours, bare, rounds, (0.5, 0.7), "a bare Starlette route that only parses", ceiling),
             _answer(MANY, ours, by_hand, rounds, (6, 10), f"a Starlette route ({kind}) with task.delay()", ceiling),
+            _beside_readers(ours, port, rounds),
         ]
+
+
+def _beside_readers(ours: Callable[[int], float], port: int, rounds: int) -> Answer:
+    """What programs that wait for changes cost the webhooks."""
+
+    def beside() -> float:
+        with _waiting_readers(port):
+            return ours(MANY)
+
+    mine, alone = interleaved(beside, lambda: ours(MANY), rounds=rounds, label=f"beside {READERS} readers")
+    return Answer(
+        question=f"webhooks at {MANY} connections beside {READERS:,} readers that wait on the event stream",
+        against="the same receiver without readers",
+        better="higher",
+        must=0.8,
+        aim=0.95,
+        unit="requests/s",
+        ours=mine,
+        reference=alone,
+        ratios=quotients(mine, alone),
+        note=f"each round {TOTAL} requests, all answered 200, each one row",
+        versions={name: metadata.version(name) for name in ("uvicorn", "starlette")},
+    )
+
+
+@contextmanager
+def _waiting_readers(port: int) -> Iterator[None]:
+    """Readers whose answers have begun. Nothing is written to the journal, so they only wait."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    asked = b"GET /changes HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n"
+    with ExitStack() as stack:
+        readers = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(READERS)]
+        for reader in readers:
+            reader.sendall(asked)
+        for reader in readers:
+            assert reader.recv(65536).startswith(b"HTTP/1.1 200 ")
+        yield
 
 
 def _answer(

@@ -78,7 +78,7 @@ def changes(
             raise errors.UserError(f'there is no kind "{word}"{common.suggestion(word, kinds)}')
     wanted = Filter(tuple(connection or ()), tuple(resource or ()), tuple(kind or ()))
     database = common.database(loaded)
-    _require_known(loaded, database, wanted)
+    require_known(loaded, database, wanted)
     reader = JournalReader(database, wanted, key=key, note=common.note)
     printer = _JsonPrinter() if as_json else _Printer()
     try:
@@ -89,7 +89,7 @@ def changes(
                 printer.print(page)
         if not follow and not printer.count and not as_json:
             common.out().print(
-                "No change matches." if any((*wanted.conditions(), key, since)) else "Nothing has changed yet."
+                "No change matches." if wanted.conditions() or key is not None or since else "Nothing has changed yet."
             )
         for page in reader.follow() if follow else ():
             printer.print(page)
@@ -104,7 +104,7 @@ def _place(text: str) -> int | datetime:
     return common.moment(text)
 
 
-def _require_known(loaded: Settings, database: Database, wanted: Filter) -> None:
+def require_known(loaded: Settings, database: Database, wanted: Filter) -> None:
     """UserError for a connection or resource that neither the settings nor the journal have: it may be misspelt."""
     import sqlalchemy as sa
 

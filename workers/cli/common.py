@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand
 
-from workers.cli import errors
+from workers.cli import errors, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -246,10 +246,10 @@ def _console(*, stderr: bool) -> Console:
 def print_lines(console: Console, message: str, *, style: str = "") -> None:
     """Print what a person may copy from: on a terminal lines end between words, never in a path or a `command`.
 
-    Into a file or a pipe each line of the message stays one line.
+    Into a file or a pipe each line of the message stays one line. What a terminal might obey is printed escaped.
     """
-    if console.is_terminal:
-        message = "\n".join(folded(line, console.width) for line in message.split("\n"))
+    lines = [printable.escaped(line) for line in message.split("\n")]
+    message = "\n".join(folded(line, console.width) for line in lines) if console.is_terminal else "\n".join(lines)
     console.print(Text(message, style=style), soft_wrap=True)
 
 

@@ -50,6 +50,8 @@ def explained(error: Exception) -> str | None:
             return str(error)
         case MisaskedError():
             return str(error)
+        case UnicodeEncodeError(reason="surrogates not allowed"):
+            return "a word of the command line is not in UTF-8, so nothing in the database can match it"
         case VendorError():
             return f"the vendor gave no answer, or refused: {error}"
         case GateClosed():

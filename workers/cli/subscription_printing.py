@@ -53,6 +53,8 @@ def waiting(console: Console, one: Waiting, found: Standing) -> None:
     """A change that waits."""
     attempts = "not tried yet" if not one.attempts else f"{one.attempts} attempt{'s' if one.attempts > 1 else ''}"
     due = f"next in {spell(one.due_at - found.now)}" if one.due_at > found.now else "due"
+    if found.verdict is Verdict.PAUSED:
+        due = "paused"
     common.print_lines(console, f"  {one.change}  {object_of(one)}  {attempts}, {due}")
     if one.reason:
         _print_below(console, printable.cut(printable.escaped(one.reason), _LONGEST_REASON), indent=6)

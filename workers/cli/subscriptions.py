@@ -166,7 +166,7 @@ def subscriptions_resume(
 
     Example: [bold]erpmirror subscriptions resume crm --skip 17[/]
     """
-    from models.bookkeeping import journal, subscriptions, undelivered
+    from models.bookkeeping import journal, subscriptions
     from models.bookkeeping.subscriptions import State
     from workers.cli import subscription_printing
 
@@ -174,15 +174,9 @@ def subscriptions_resume(
     database = common.database(loaded)
     with database.begin() as tx:
         row = _row(tx, loaded, name)
-        skipped = [each for id_ in skip or () for each in undelivered.listed(tx, name, change=id_, limit=1)]
-        for id_ in skip or ():
-            if id_ not in {each.change for each in skipped}:
-                raise errors.UserError(
-                    f"change {id_} does not wait for {name}, so nothing was done; "
-                    f"`erpmirror subscriptions show {name}` lists what does"
-                )
+        skipped = [_skipped(tx, row, id_) for id_ in dict.fromkeys(skip or ())]
         oldest, _, _ = journal.bounds(tx)
-        if not subscriptions.resume(tx, name, skip=skip or ()):
+        if not subscriptions.resume(tx, name, skip=[each.change for each in skipped]):
             raise _not_started(name)
     common.wake_subscription(loaded, database, name)
     for each in skipped:
@@ -226,11 +220,15 @@ def subscriptions_redeliver(
 
     Example: [bold]erpmirror subscriptions redeliver crm --since 2026-12-24[/]
     """
+    from models.bookkeeping.subscriptions import Filter
     from workers.cli import redelivery
+    from workers.cli.changes import require_known
 
     chosen = redelivery.choose(since=since, change=change, of_object=of_object, every=every)
     loaded = common.settings(config)
     database = common.database(loaded)
+    if chosen.of is not None:
+        require_known(loaded, database, Filter((chosen.of.connection,), (chosen.of.resource,)))
     with database.read() as tx:
         row = _row(tx, loaded, name)
         plan = redelivery.plan(tx, loaded.subscriptions[name], row, chosen)
@@ -295,6 +293,29 @@ def subscriptions_secret() -> None:
         'Put it into `secret` of the subscription and give it to its endpoint. To rotate: secret = ["the new", "the '
         'old"], restart, teach the endpoint the new one, then remove the old one.'
     )
+
+
+def _skipped(tx: Tx, row: Subscriber, change: int) -> Waiting:
+    """The row of a change that can be skipped. UserError if none waits, or if it may be sent all the same."""
+    from models.bookkeeping import undelivered
+
+    found = undelivered.listed(tx, row.name, change=change, limit=1)
+    if not found:
+        raise errors.UserError(
+            f"change {change} does not wait for {row.name}, so nothing was done; "
+            f"`erpmirror subscriptions show {row.name}` lists what does"
+        )
+    if row.leased_until is not None and row.leased_until > tx.now:
+        raise errors.UserError(
+            f"{row.name} is being delivered to, so change {change} may be sent at this moment; nothing was done. "
+            f"`erpmirror subscriptions pause {row.name}`, wait for what is under way, then skip it"
+        )
+    if change > row.position:  # its worker was killed: it would be read from the journal again
+        raise errors.UserError(
+            f"earlier changes than {change} were not sent to {row.name} yet, so it cannot be skipped and nothing was "
+            f"done; `erpmirror subscriptions resume {row.name}`, then try again"
+        )
+    return found[0]
 
 
 def _say_if_held_up(database: Database, name: str) -> None:

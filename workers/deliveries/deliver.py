@@ -247,6 +247,8 @@ class _Session:
     def _end(self, *, is_over: bool) -> None:
         """Give up the lease. What was committed meanwhile is due again."""
         must_end = self.outcomes.must_end
+        # Rows for what is left let the position pass what was delivered beyond it, so that nothing is sent twice.
+        self.outcomes.hold(self._progress.give_up())
         self.outcomes.write(self._progress.position, release=True)
         if not must_end:
             with self._database.read() as tx:

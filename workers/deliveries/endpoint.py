@@ -154,7 +154,9 @@ class Endpoint:
                 words = f"no answer within {seconds:g} s"
             case httpcore.ConnectError():
                 words = f"no connection to {host}: {error}"
-            case httpcore.NetworkError():
+            case httpcore.RemoteProtocolError() if "_SWITCH_UPGRADE" in str(error):
+                words = f"{host} answers 101, which nobody has asked for"
+            case httpcore.NetworkError() | httpcore.RemoteProtocolError() if _has_closed(error):
                 words = f"{host} closed the connection without an answer"
             case _:
                 words = f"{host} does not answer in HTTP: {error}"
@@ -165,6 +167,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _has_closed(error: Exception) -> bool:
+    return isinstance(error, httpcore.NetworkError) or "disconnected without" in str(error)
 
 
 def _refusal(status: int) -> str | None:

@@ -113,6 +113,14 @@ class Progress:
             each.settled = True
         return list(others)
 
+    def give_up(self) -> list[Item]:
+        """What is left below the last settled one has to wait; returns it. What lies above stays in the journal."""
+        last = max((item.entry.id for item in self._read if item.settled), default=0)
+        left = [item for item in self._read if not item.settled and item.entry.id < last]
+        for each in left:
+            each.settled = True
+        return left
+
     def _end(self, item: Item) -> tuple[Object, deque[Item]]:
         of = item.entry.of
         self._under_way.discard(of)

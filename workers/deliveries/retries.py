@@ -25,14 +25,14 @@ _LONGEST_REQUEST = timedelta(days=1)
 
 
 def after(failures: int, asked: timedelta | None) -> timedelta:
-    """The pause after so many failures. `asked`: by the endpoint; less than the shortest pause says nothing."""
-    if asked is not None and asked >= LADDER[0]:
-        return min(asked, _LONGEST_REQUEST)
+    """The pause after so many failures. `asked`: by the endpoint; it gets at least the shortest pause."""
+    if asked:
+        return min(max(asked, LADDER[0]), _LONGEST_REQUEST)
     return LADDER[min(failures, len(LADDER)) - 1]
 
 
 def of_endpoint(failures: int, asked: timedelta | None) -> timedelta | None:
     """How long the whole subscription waits after so many failures in a row; None: not at all."""
-    if asked is not None and asked >= LADDER[0]:
+    if asked:
         return after(1, asked)
     return after(failures - TRIALS + 1, None) if failures >= TRIALS else None

@@ -40,7 +40,8 @@ class Verdict(StrEnum):
 class Standing:
     """One subscription. `options` is None if it left the settings, `row` is None if it was not started yet.
 
-    `failing`: the first change of which an attempt failed. `now`: the database's clock.
+    `failing`: the first change of which an attempt failed; `retry_at`: when one of those may be tried. `now`: the
+    database's clock.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Standing:
     row: Subscriber | None
     backlog: Backlog
     failing: Waiting | None
+    retry_at: datetime | None
     now: datetime
 
     @property
@@ -86,7 +88,7 @@ class Standing:
         """When it is tried again, if it fails."""
         if self.row is None or self.verdict is not Verdict.FAILING:
             return None
-        return max(self.row.due_at, self.failing.due_at) if self.failing is not None else self.row.due_at
+        return max(self.row.due_at, self.retry_at or self.row.due_at)
 
 
 def every(tx: Tx, configured: Mapping[str, Subscription]) -> list[Standing]:
@@ -103,6 +105,7 @@ def find(tx: Tx, configured: Mapping[str, Subscription], name: str) -> Standing 
 
 def _standing(tx: Tx, name: str, options: Subscription | None, row: Subscriber | None) -> Standing:
     if options is None or row is None:  # without a filter nobody knows what waits for it
-        return Standing(name, options, row, Backlog(0, None), None, tx.now)
+        return Standing(name, options, row, Backlog(0, None), None, None, tx.now)
     backlog = subscriptions.backlog(tx, row, filters.of(options), at_most=COUNTED)
-    return Standing(name, options, row, backlog, undelivered.first_failing(tx, name), tx.now)
+    failing, retry_at = undelivered.first_failing(tx, name), undelivered.next_retry_at(tx, name)
+    return Standing(name, options, row, backlog, failing, retry_at, tx.now)

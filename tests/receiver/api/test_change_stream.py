@@ -78,12 +78,13 @@ def test_the_last_event_id_resumes_and_counts_more_than_after(database: Database
             ("?after=1", None, [2, 3, 4]),
             ("?after=1", "3", [4]),
             ("", "0", [1, 2, 3, 4]),
+            ("?after=2", "", [3, 4]),
         ):
             with events.opened(client, query, last_id=last_id) as reader:
                 assert expected == _ids(_next(reader, len(expected)))
 
 
-@pytest.mark.parametrize("last_id", ["", "x", "-1", "1.5", "9223372036854775808", "1\r\nLast-Event-ID: 2"])
+@pytest.mark.parametrize("last_id", ["x", "-1", "1.5", "9223372036854775808", "1\r\nLast-Event-ID: 2"])
 def test_a_malformed_last_event_id_is_400(sqlite: Database, opened: Open, last_id: str) -> None:
     with opened(sqlite) as client, events.opened(client, last_id=last_id) as reader:
         assert 400 == reader.status
@@ -95,6 +96,8 @@ def test_a_malformed_last_event_id_is_400(sqlite: Database, opened: Open, last_i
         ("text/event-stream", True),
         ("Text/Event-Stream; charset=utf-8", True),
         ("text/event-stream, */*", True),
+        ("text/event-stream; q=0.0, */*", False),
+        ("application/json;q=0, text/event-stream;q=0.5", True),
         ("text/event-stream, application/json", True),
         ("application/json, text/event-stream", False),
         ("application/json", False),
@@ -148,6 +151,8 @@ def test_an_id_below_the_oldest_or_beyond_the_newest_is_410(database: Database, 
         for last_id, expected in (("3", 410), ("7", 410), ("4", 200), ("6", 200), ("0", 200)):
             with events.opened(client, last_id=last_id) as reader:
                 assert expected == reader.status, last_id
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": last_id}
+            assert expected == client.head("/changes", headers=headers).status_code
 
 
 def test_a_changed_feed_is_told_and_ends_the_stream(database: Database, opened: Open) -> None:

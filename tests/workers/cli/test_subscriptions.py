@@ -248,6 +248,42 @@ def test_resume_skips_what_is_named_and_says_so(mirror: Mirror) -> None:
     assert {} == mirror.waiting()
 
 
+def test_what_may_be_sent_all_the_same_is_not_skipped(mirror: Mirror) -> None:
+    mirror.change("1", "2")
+    mirror.start("crm")
+    mirror.fails("crm", 2, "2")
+    table = outgoing_tables.subscriptions
+    with mirror.database.begin() as tx:
+        tx.execute(sa.update(table).values(lease=7, leased_until=tx.now + timedelta(minutes=1)))
+    assert "`erpmirror subscriptions pause crm`" in refused("subscriptions", "resume", "crm", "--skip", "2")
+    with mirror.database.begin() as tx:
+        tx.execute(sa.update(table).values(leased_until=tx.now, position=1))
+    assert "earlier changes than 2 were not sent" in refused("subscriptions", "resume", "crm", "--skip", "2")
+    assert [2] == list(mirror.waiting())
+
+
+def test_a_paused_one_has_no_next_try(mirror: Mirror) -> None:
+    mirror.change("1")
+    mirror.start("crm")
+    mirror.fails("crm", 1, "1")
+    pause(mirror, PausedBy.PERSON)
+    assert "2 attempts, paused" in text("show", "crm")
+
+
+def test_a_misspelt_object_is_named(mirror: Mirror) -> None:
+    mirror.change("1")
+    mirror.start("crm")
+    said = refused("subscriptions", "redeliver", "crm", "--object", "shopp", GOODS, "1")
+    assert 'there is no connection "shopp"; did you mean "shop"?' in said
+
+
+@pytest.mark.usefixtures("mirror")
+def test_words_of_a_stranger_do_not_command_the_terminal() -> None:
+    assert "a\\x1b[31mb" in refused("subscriptions", "show", "a\x1b[31mb")
+    assert "is not in UTF-8" in refused("subscriptions", "show", "a\udcffb")
+    assert "is not in UTF-8" in refused("changes", "--key", "a\udcffb")
+
+
 @pytest.mark.parametrize("number", ["0", "-1", str(2**63), "1" * 5000, "x", "1.5"])
 @pytest.mark.parametrize(
     "words",

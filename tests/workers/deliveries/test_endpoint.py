@@ -165,8 +165,14 @@ def test_an_endpoint_that_closes_at_once_gave_no_answer(sent: bytes) -> None:
 
     with serving(close) as server:
         [answer] = post(server.port)
-        assert answer.error is not None
+        assert "closed the connection without an answer" in str(answer.error)
         assert answer.status is None
+
+
+def test_an_upgrade_that_nobody_asked_for_is_no_answer() -> None:
+    with serving(lambda connection: connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")) as server:
+        [answer] = post(server.port)
+        assert "answers 101, which nobody has asked for" in str(answer.error)
 
 
 def test_rubbish_is_no_answer() -> None:

@@ -260,6 +260,18 @@ def test_what_waits_behind_a_failing_change_wakes_nobody(told: Told, listening: 
     assert [NAME] == _due(told)
 
 
+def test_the_next_try_is_that_of_whichever_is_due_first(told: Told) -> None:
+    told.change("old")
+    told.deliver()
+    told.later(retries.LADDER[0] + timedelta(seconds=1))
+    told.change("new")
+    told.deliver()
+    assert {1: 2, 2: 1} == told.waiting
+    next_try = _standing(told).next_try
+    assert next_try is not None
+    assert timedelta(seconds=5) <= next_try - told.clock.now < timedelta(minutes=1)
+
+
 def _due(told: Told) -> list[str]:
     with told.database.read() as tx:
         return subscriptions.due(tx, now=tx.now)
