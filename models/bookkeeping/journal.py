@@ -113,17 +113,6 @@ def read(
     return tx.execute(chosen.order_by(entries.c.id).limit(limit)).all()
 
 
-_FOLLOWING = (
-    sa.select(entries).where(entries.c.id > sa.bindparam("after")).order_by(entries.c.id).limit(sa.bindparam("limit"))
-)
-"""Built once: building it takes as long as running it."""
-
-
-def follow(tx: Tx, *, after: int, limit: int) -> Sequence[sa.Row[Any]]:
-    """As `read`, of all entries."""
-    return tx.execute(_FOLLOWING, {"after": after, "limit": limit}).all()
-
-
 def latest(tx: Tx, *, connection: str, resource: str) -> dict[str, int]:
     """Key -> id of its last entry, of the objects that are not deleted."""
     last: dict[str, int] = {}

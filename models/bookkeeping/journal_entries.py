@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
+from models.bookkeeping.journal_news import Reading
 from models.bookkeeping.undelivered import Object
 from models.db.outgoing_tables import subscriptions
 from models.db.tables import changes, feed
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from models.bookkeeping.journal_news import JournalNews
     from models.db.database import Tx
 
 
@@ -48,6 +50,19 @@ _COLUMNS = [
 ]
 
 
+def _ahead(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    after, limit = (sa.bindparam(name, type_=sa.BigInteger) for name in ("after", "limit"))
+    return sa.select(*_COLUMNS).where(changes.c.id > after, *conditions).order_by(changes.c.id).limit(limit)
+
+
+_ALL_AHEAD = Reading(_ahead())
+
+
+def follow(news: JournalNews, *, after: int, limit: int) -> list[Entry]:
+    """At most `limit` entries with an id above `after`, oldest first."""
+    return [Entry(*row) for row in news.rows(_ALL_AHEAD, after=after, limit=limit)]
+
+
 class Ahead(NamedTuple):
     """What lies ahead of a subscription: entries, and up to which id all that match were seen.
 
@@ -64,9 +79,7 @@ class Following:
     """Reads on in the journal what meets the conditions. Its statement is built once: that takes as long as a query."""
 
     def __init__(self, subscription: str, conditions: Sequence[sa.ColumnElement[bool]] = ()) -> None:
-        after, limit = (sa.bindparam(name, type_=sa.BigInteger) for name in ("after", "limit"))
-        ahead = sa.select(*_COLUMNS).where(changes.c.id > after, *conditions)
-        chosen = ahead.order_by(changes.c.id).limit(limit).subquery()
+        chosen = _ahead(*conditions).subquery()
         facts = {
             "id": feed.c.last,
             "connection": sa.select(subscriptions.c.state)
@@ -76,14 +89,14 @@ class Following:
         }
         # UNION rather than a join: PostgreSQL expects a thousand rows of the one-row feed, and would compile the plan.
         row = [facts.get(each.name, sa.null()).cast(each.type).label(each.name) for each in chosen.c]
-        self._statement = sa.select(*row).select_from(feed).union_all(sa.select(chosen))
+        self._reading = Reading(sa.select(*row).select_from(feed).union_all(sa.select(chosen)))
 
-    def read(self, tx: Tx, *, after: int, limit: int) -> Ahead:
+    def read(self, news: JournalNews, *, after: int, limit: int) -> Ahead:
         """Entries above the id `after`, at most `limit`.
 
         One statement: its snapshot shows the last id together with all entries up to it.
         """
-        rows = [Entry(*row) for row in tx.execute(self._statement, {"after": after, "limit": limit})]
+        rows = [Entry(*row) for row in news.rows(self._reading, after=after, limit=limit)]
         found = sorted((row for row in rows if row.at is not None), key=lambda row: row.id)
         [facts] = [row for row in rows if row.at is None]
         seen = found[-1].id if len(found) == limit else max(facts.id, after)

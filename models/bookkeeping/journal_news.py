@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from models.db.database import Tx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from models.db.database import Database
 
@@ -28,6 +28,25 @@ _LOOK = 0.02
 
 _RECONNECT_AFTER = 1.0
 """Seconds until a lost connection is opened again."""
+
+
+class Reading:
+    """A statement that is run after each news: rendered once, and run by the driver's own cursor.
+
+    After a silence SQLAlchemy's cursor takes as long as the query itself. No column may need a type of ours but
+    `Instant`.
+    """
+
+    def __init__(self, statement: sa.Select[Any] | sa.CompoundSelect[Any]) -> None:
+        self.statement = statement
+        self._rendered: tuple[str, dict[str, Any]] | None = None
+
+    def rendered(self, dialect: sa.Dialect) -> tuple[str, dict[str, Any]]:
+        """As the driver takes it: the text, and the parameters that do not change."""
+        if self._rendered is None:
+            compiled = self.statement.compile(dialect=dialect)
+            self._rendered = str(compiled), dict(compiled.params)
+        return self._rendered
 
 
 class JournalNews:
@@ -71,6 +90,16 @@ class JournalNews:
         else:
             yield self._connection
 
+    def rows(self, reading: Reading, **parameters: Any) -> Sequence[Any]:
+        """The rows of a statement. On PostgreSQL tuples of the driver's, by the connection that listens."""
+        if self._connection is None or self._database.is_sqlite:
+            with self.read() as tx:
+                return tx.execute(reading.statement, parameters).all()
+        text, constants = reading.rendered(self._database.engine.dialect)
+        with _as_sqlalchemys_error():
+            rows: list[Any] = self._link.execute(text, constants | parameters).fetchall()
+            return rows
+
     def close(self) -> None:
         """Give the connection back."""
         connection, self._connection = self._connection, None
@@ -89,17 +118,13 @@ class JournalNews:
         self._schema = str(self._connection.exec_driver_sql("SELECT current_schema()").scalar())
 
     def _listen(self, seconds: float) -> bool:
-        import psycopg  # noqa: PLC0415 - SQLite needs no psycopg, which takes 6 MB
-
         ends_at = time.monotonic() + seconds
         left = seconds
-        try:
+        with _as_sqlalchemys_error():
             while left >= 0:
                 if any(each.payload == self._schema for each in self._link.notifies(timeout=left, stop_after=1)):
                     return True
                 left = ends_at - time.monotonic() or -1
-        except psycopg.Error as error:
-            raise sa.exc.OperationalError(None, None, error) from error
         return False
 
     def _wait_for_file(self, seconds: float) -> bool:
@@ -120,3 +145,14 @@ class JournalNews:
     def _link(self) -> Any:
         assert self._connection is not None  # noqa: S101 - opened by `wait`
         return self._connection.connection.driver_connection
+
+
+@contextmanager
+def _as_sqlalchemys_error() -> Iterator[None]:
+    """Raise what psycopg raises as SQLAlchemy's `OperationalError`."""
+    import psycopg  # noqa: PLC0415 - SQLite needs no psycopg, which takes 6 MB
+
+    try:
+        yield
+    except psycopg.Error as error:
+        raise sa.exc.OperationalError(None, None, error) from error

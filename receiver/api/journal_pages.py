@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from models.bookkeeping import journal
+from models import exact
+from models.bookkeeping import journal, journal_entries
 from models.bookkeeping.feed import Feed
 from models.values import Cause, ChangeKind
 from receiver.http import answers
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import sqlalchemy as sa
-
+    from models.bookkeeping.journal_news import JournalNews
     from models.db.database import Database, Tx
 
 
@@ -157,15 +157,21 @@ def answered(found: Found, *, feed: str) -> RawPage:
 
 def read_entries(tx: Tx, selection: Selection, *, after: int, limit: int) -> list[Entry]:
     """At most `limit` selected entries with an id above `after`."""
-    return [_entry(row) for row in journal.read(tx, after=after, limit=limit, **selection._asdict())]
+    rows = journal.read(tx, after=after, limit=limit, **selection._asdict())
+    return [_entry(row, row.before, row.after) for row in rows]
 
 
-def follow(tx: Tx, *, after: int, limit: int) -> list[Entry]:
+def follow(news: JournalNews, *, after: int, limit: int) -> list[Entry]:
     """As `read_entries`, of all entries."""
-    return [_entry(row) for row in journal.follow(tx, after=after, limit=limit)]
+    rows = journal_entries.follow(news, after=after, limit=limit)
+    return [_entry(row, *map(_decoded, (row.before, row.after))) for row in rows]
 
 
-def _entry(row: sa.Row[Any]) -> Entry:
+def _decoded(text: str | None) -> Any:
+    return None if text is None else exact.loads(text)
+
+
+def _entry(row: Any, before: Any, after: Any) -> Entry:
     change = Change(
         id=row.id,
         at=row.at.isoformat(),
@@ -175,7 +181,7 @@ def _entry(row: sa.Row[Any]) -> Entry:
         kind=row.kind,
         revision=row.revision,
         cause=row.cause,
-        before=row.before,
-        after=row.after,
+        before=before,
+        after=after,
     )
     return Entry(row.id, row.connection, row.resource, row.kind, row.key, answers.encode(change))

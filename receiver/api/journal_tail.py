@@ -157,8 +157,7 @@ class JournalTail:
         """Hand over all entries that are new: one query, unless there are many."""
         while not self._closed.is_set():
             assert self._position is not None  # noqa: S101 - `_begin` comes first
-            with news.read() as tx:
-                entries = journal_pages.follow(tx, after=self._position, limit=_READ_AT_ONCE)
+            entries = journal_pages.follow(news, after=self._position, limit=_READ_AT_ONCE)
             if entries:
                 self._is_checked = False
                 self._hand_over(entries)

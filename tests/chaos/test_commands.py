@@ -92,7 +92,8 @@ def _answer(client: httpx.Client, url: str, request: dict[str, Any], key: str) -
         found = client.post(url, json=request, headers={"Idempotency-Key": key})
     except httpx.TransportError:
         return None
-    return None if found.status_code == httpx.codes.SERVICE_UNAVAILABLE else found
+    again = {httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.REQUEST_TIMEOUT}  # the latter: this machine is busy
+    return None if found.status_code in again else found
 
 
 class Orders(Program):

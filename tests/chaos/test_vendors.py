@@ -325,5 +325,5 @@ def test_keys_missing_from_two_wrong_listings_are_held_until_a_right_one_names_t
     ):
         with _injecting(injectors, fault_injector.emptied, result, each=2):
             _wait(harness, injectors, lambda injector: injector.full_syncs >= 4)
-            until(lambda: _held(harness) >= 12, seconds=60, what=harness.report)
+            until(lambda: _held(harness) >= 12, seconds=200, what=harness.report)
         until(lambda: not _held(harness), seconds=60, what=harness.report)

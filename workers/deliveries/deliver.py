@@ -271,7 +271,7 @@ class _Session:
         self.outcomes.has_freed = False
         with self._news.read() as tx:
             queued = self._queued(tx, room) if is_late or self.outcomes.may_have_waiting else []
-            found, seen, oldest, state = self._following.read(tx, after=self._progress.seen, limit=room)
+            found, seen, oldest, state = self._following.read(self._news, after=self._progress.seen, limit=room)
             held = self._held(tx, found)
         if state != State.ACTIVE:
             self.outcomes.has_ended = True
