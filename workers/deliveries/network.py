@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpcore
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
     Resolver = Callable[[str, int], list[str]]
     """Host and port -> the numeric addresses that the name has. Raises OSError."""
+
+
+_JOINED_BYTES = 64 * 2**10
+"""Up to so many bytes a request is sent at once."""
 
 
 class NotPublicError(Exception):
@@ -122,18 +127,30 @@ def _require_public(host: str, found: Iterable[str]) -> None:
 class _Stream(httpcore.NetworkStream):
     """A connection whose every wait ends at the deadline of the thread that waits.
 
-    httpcore's timeouts begin anew with each read, so an endpoint that sends a byte a second would never end.
+    httpcore's timeouts begin anew with each read, so an endpoint that sends a byte a second would never end. It writes
+    the head and the body of a request apart; here they leave together, so that the endpoint wakes up once.
     """
 
     def __init__(self, stream: httpcore.NetworkStream, backend: Backend) -> None:
         self._stream = stream
         self._backend = backend
+        self._unsent: list[bytes] = []
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._unsent:
+            with suppress(httpcore.WriteError):  # an endpoint may refuse a request before it has read it
+                self._send(timeout)
         return self._stream.read(max_bytes, self._backend.left(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._backend.left(timeout))
+        self._unsent.append(buffer)
+        if sum(map(len, self._unsent)) > _JOINED_BYTES:
+            self._send(timeout)
+
+    def _send(self, timeout: float | None) -> None:
+        whole = b"".join(self._unsent)
+        self._unsent.clear()
+        self._stream.write(whole, self._backend.left(timeout))
 
     def close(self) -> None:
         self._stream.close()
