@@ -18,7 +18,6 @@ from models.db.types import Instant
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from models.bookkeeping.subscriptions import Filter
     from models.db.database import Tx
 
 _BATCH = 500
@@ -152,17 +151,15 @@ def retry_now(tx: Tx, subscription: str) -> None:
 
 
 def send_again(
-    tx: Tx, subscription: str, wanted: Filter, *, position: int, after: int = 0, where: Sequence[Any] = (), limit: int
+    tx: Tx, subscription: str, where: Sequence[sa.ColumnElement[bool]], *, position: int, after: int = 0, limit: int
 ) -> tuple[int, int | None]:
-    """Have changes up to `position` that match delivered again, oldest first, at most `limit` of them.
+    """Have changes up to `position` delivered again, oldest first, at most `limit` of them.
 
-    `after`: only those with a higher id; `where`: further conditions over the journal. Returns how many, and the last
-    id, None where there are no more.
+    `where`: conditions over the journal; `after`: only those with a higher id. Returns how many, and the last id, None
+    where there are no more.
     """
     c = changes.c
-    chosen = sa.select(c.id, c.connection, c.resource, c.key).where(
-        c.id > after, c.id <= position, *wanted.conditions(), *where
-    )
+    chosen = sa.select(c.id, c.connection, c.resource, c.key).where(c.id > after, c.id <= position, *where)
     rows = tx.execute(chosen.order_by(c.id).limit(limit)).all()
     again = [Waiting(row.id, Object(row.connection, row.resource, row.key), tx.now) for row in rows]
     put(tx, subscription, again, anew=True)

@@ -18,7 +18,7 @@ from workers.deliveries import filters
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.bookkeeping.subscriptions import Filter, Subscriber
+    from models.bookkeeping.subscriptions import Subscriber
     from models.db.database import Database, Tx
     from models.settings.subscriptions import Subscription
 
@@ -50,8 +50,7 @@ class Plan:
     """What is sent again. `count`: changes up to `position`; `coming`: those above, which it is told of anyway."""
 
     subscription: str
-    wanted: Filter
-    where: Sequence[Any]
+    where: Sequence[sa.ColumnElement[bool]]
     position: int
     count: int
     coming: int
@@ -78,13 +77,13 @@ def choose(*, since: str | None, change: int | None, of_object: tuple[str, str, 
 
 def plan(tx: Tx, options: Subscription, row: Subscriber, choice: Choice) -> Plan:
     """Count what is to be sent. UserError for a change that is not kept, or that the filter does not let through."""
-    wanted = filters.of(options)
+    where = [*filters.of(options).conditions(), *choice.conditions]
     oldest, newest, _ = journal.bounds(tx)
     if choice.change is not None:
         _require(tx, options, choice.change, oldest=oldest, newest=newest)
     matching = sa.select(
         sa.func.count().filter(entries.c.id <= row.position), sa.func.count().filter(entries.c.id > row.position)
-    ).where(*wanted.conditions(), *choice.conditions)
+    ).where(*where)
     count, coming = tx.execute(matching).one()
     notes = []
     if coming:
@@ -93,7 +92,7 @@ def plan(tx: Tx, options: Subscription, row: Subscriber, choice: Choice) -> Plan
         notes.append(f"{them} {verbs[0]} not been sent yet and {verbs[1]} anyway")
     if oldest > 1 and choice.change is None and _reaches_before(tx, choice, oldest):
         notes.append(f"changes before {oldest} were deleted (`keep_changes`), so they cannot be sent again")
-    return Plan(row.name, wanted, choice.conditions, row.position, count, coming, notes)
+    return Plan(row.name, where, row.position, count, coming, notes)
 
 
 def _require(tx: Tx, options: Subscription, change: int, *, oldest: int, newest: int) -> None:
@@ -123,10 +122,9 @@ def run(database: Database, plan: Plan) -> int:
                 count, last = undelivered.send_again(
                     tx,
                     plan.subscription,
-                    plan.wanted,
+                    plan.where,
                     position=plan.position,
                     after=after,
-                    where=plan.where,
                     limit=BATCH,
                 )
             done += count

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from models.bookkeeping import journal, subscriptions, undelivered
-from models.bookkeeping.subscriptions import Filter, PausedBy, State
+from models.bookkeeping.subscriptions import PausedBy, State
 from models.db import outgoing_tables
 from models.values import Cause, Change, ChangeKind
 from tests.workers.deliveries.harness import NAME, OK, SECRET, Listening, Posted, Reply, settings, telling
@@ -239,7 +239,7 @@ def test_what_is_sent_again_by_hand_comes_with_the_same_id_and_in_order(told: To
     told.change("1")
     told.deliver()
     with told.database.begin() as tx:
-        found = undelivered.send_again(tx, NAME, Filter(), position=told.row.position, limit=1000)
+        found = undelivered.send_again(tx, NAME, [], position=told.row.position, limit=1000)
     assert (3, None) == found
     told.change("2")
     assert 4 == told.deliver().delivered

@@ -37,7 +37,7 @@ def told(sqlite: Database, tmp_path: Path, listening: Listening) -> Iterator[Tol
 
 def send_all_again(told: Told) -> None:
     with told.database.begin() as tx:
-        undelivered.send_again(tx, NAME, Filter(), position=told.row.position, limit=1000)
+        undelivered.send_again(tx, NAME, [], position=told.row.position, limit=1000)
 
 
 @pytest.mark.timeout(60)
