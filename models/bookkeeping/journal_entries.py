@@ -51,7 +51,7 @@ _COLUMNS = [
 
 
 def _ahead(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    after, limit = (sa.bindparam(name, type_=sa.BigInteger) for name in ("after", "limit"))
+    after, limit = (sa.bindparam(name, 0, type_=sa.BigInteger) for name in ("after", "limit"))
     return sa.select(*_COLUMNS).where(changes.c.id > after, *conditions).order_by(changes.c.id).limit(limit)
 
 

@@ -5,6 +5,7 @@ News may be missed, as behind a pooler that shares connections: whoever waits lo
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,8 @@ _RECONNECT_AFTER = 1.0
 class Reading:
     """A statement that is run after each news: rendered once, and run by the driver's own cursor.
 
-    After a silence SQLAlchemy's cursor takes as long as the query itself. No column may need a type of ours but
-    `Instant`.
+    After a silence SQLAlchemy's cursor takes as long as the query itself. Its parameters need default values. Of our
+    types its columns may have `Instant` alone, which the driver reads in the connection's zone, UTC.
     """
 
     def __init__(self, statement: sa.Select[Any] | sa.CompoundSelect[Any]) -> None:
@@ -44,7 +45,8 @@ class Reading:
     def rendered(self, dialect: sa.Dialect) -> tuple[str, dict[str, Any]]:
         """As the driver takes it: the text, and the parameters that do not change."""
         if self._rendered is None:
-            compiled = self.statement.compile(dialect=dialect)
+            # Without it the values of IN would be left to SQLAlchemy's cursor.
+            compiled = self.statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
             self._rendered = str(compiled), dict(compiled.params)
         return self._rendered
 
@@ -139,7 +141,10 @@ class JournalNews:
 
     def _file_version(self) -> int:
         """A number that changes when another connection has committed."""
-        return int(self._link.execute("PRAGMA data_version").fetchone()[0])
+        try:
+            return int(self._link.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error as error:
+            raise sa.exc.OperationalError(None, None, error) from error
 
     @property
     def _link(self) -> Any:

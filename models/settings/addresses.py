@@ -39,8 +39,8 @@ _NOT_PUBLIC = tuple(
 def why_not_public(address: str) -> str | None:
     """Why a delivery must not go to this numeric address, as in "it is private"; None if it may.
 
-    An IPv6 address that stands for an IPv4 address (mapped, translated, compatible, 6to4, Teredo,
-    NAT64) is judged by that, too.
+    An IPv6 address that stands for an IPv4 address (mapped, translated, compatible, 6to4, Teredo, NAT64) is judged by
+    that, too.
     """
     return next(filter(None, map(_why, _meanings(ip_address(address.partition("%")[0])))), None)
 

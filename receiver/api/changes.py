@@ -138,14 +138,14 @@ def _listed(names: Iterable[str]) -> str:
 
 def _asks_for_events(headers: Headers) -> bool:
     """Whether Accept names event streams, and JSON not before them."""
-    accepted = [each.lower().split(";") for each in ",".join(headers.getlist("Accept")).replace(" ", "").split(",")]
+    accepted = [each.split(";") for each in "".join(",".join(headers.getlist("Accept")).lower().split()).split(",")]
     wanted = [kind for kind, *parameters in accepted if not any(map(_REFUSED.fullmatch, parameters))]
     named = [each for each in wanted if each in {"text/event-stream", "application/json"}]
     return named[:1] == ["text/event-stream"]
 
 
 def _last_event_id(headers: Headers) -> int | None:
-    given = [each for each in headers.getlist("Last-Event-ID") if each]  # browsers send none or an empty one at first
+    given = headers.getlist("Last-Event-ID")
     if not given:
         return None
     if len(given) > 1:

@@ -171,13 +171,11 @@ def _wake(loaded: Settings, opened: Database, name: str, *queues: QueueName) -> 
 
 def whole_number(text: str | int) -> int:
     """A number of a row, or how many rows, as a person gives it: from 1 to the databases' largest."""
-    try:
-        number = int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no whole number.") from None
-    if not 1 <= number <= LARGEST:
-        raise typer.BadParameter(f"{number} is not in the range from 1 to {LARGEST}.")
-    return number
+    if isinstance(text, str) and not re.fullmatch("-?[0-9]+", text):
+        raise typer.BadParameter(f"{text!r} is no whole number.")
+    if len(str(text)) > len(str(LARGEST)) or not 1 <= int(text) <= LARGEST:
+        raise typer.BadParameter(f"{text} is not in the range from 1 to {LARGEST}.")
+    return int(text)
 
 
 def moment(text: str) -> datetime:

@@ -80,7 +80,7 @@ _LOOK = 1.0
 _NEWS_LOOK = 0.02
 """Seconds between two looks for news while answers are awaited."""
 
-_AFTER_CRASH = timedelta(minutes=1)
+_AFTER_BREAK = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,8 @@ def deliver(
 ) -> Result:
     """Deliver to one subscription, unless another worker does. `stopping`: the process is about to end.
 
-    If our own code crashes, the subscription waits a minute, so that it does not crash without end.
+    A session that breaks off has not written what it sent, so the subscription waits a minute: a table that stays
+    locked, or a crash of ours, must not send the same without end.
     """
     options = settings.subscriptions.get(name)
     if options is None:
@@ -126,10 +127,12 @@ def deliver(
         return Result()
     except Exception as error:  # raised again: it is only postponed here
         with suppress(sa.exc.DBAPIError, LeaseLostError):  # the lease runs out by itself
-            if isinstance(error, sa.exc.DBAPIError) and faults.of(error) in (Fault.AWAY, Fault.LOCKED):
-                outcomes.release(database, claimed)
+            fault = faults.of(error) if isinstance(error, sa.exc.DBAPIError) else None
+            if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:  # the server was restarted, say
+                outcomes.release(database, claimed, wait=timedelta())
             else:
-                outcomes.release(database, claimed, wait=_AFTER_CRASH, reason="erpmirror failed; its log says how")
+                crash = None if fault in {Fault.AWAY, Fault.LOCKED} else "erpmirror failed; its log says how"
+                outcomes.release(database, claimed, wait=_AFTER_BREAK, reason=crash)
         raise
     return session.result
 
@@ -198,6 +201,7 @@ class _Session:
         """Deliver until there is nothing to do for `linger`, the endpoint is down, or somebody ends it."""
         ends_at = time.monotonic() + budget.total_seconds()
         active_at = time.monotonic()
+        self._news.wait(0)  # begins to listen: all reads are on that connection
         while True:
             is_over = self._stopping() or time.monotonic() > ends_at
             if not is_over:

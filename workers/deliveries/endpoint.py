@@ -105,7 +105,7 @@ class Endpoint:
             except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
                 if self._backend.has_connected:
                     raise
-                self.close()  # the others have been idle for longer
+                self.close()  # the others are probably closed, too
                 return self._post(headers, body, began)
         except (*_FAILURES, ValueError) as error:
             return Answer(self._words(error), time.monotonic() - began)

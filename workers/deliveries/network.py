@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _JOINED_BYTES = 64 * 2**10
-"""Up to so many bytes a request is sent at once."""
+"""So many bytes of a request are sent at once."""
 
 
 class NotPublicError(Exception):
@@ -150,7 +150,8 @@ class _Stream(httpcore.NetworkStream):
     def _send(self, timeout: float | None) -> None:
         whole = b"".join(self._unsent)
         self._unsent.clear()
-        self._stream.write(whole, self._backend.left(timeout))
+        for start in range(0, len(whole), _JOINED_BYTES):  # httpcore gives each step of one write the whole timeout
+            self._stream.write(whole[start : start + _JOINED_BYTES], self._backend.left(timeout))
 
     def close(self) -> None:
         self._stream.close()

@@ -15,6 +15,7 @@ from models.bookkeeping import deliveries, subscriptions, undelivered
 from models.bookkeeping.deliveries import DELIVERED, FAILED, Attempt
 from models.bookkeeping.subscriptions import PausedBy, State
 from models.db.outgoing_tables import subscriptions as table
+from models.db.types import Instant
 from models.durations import spell
 from models.failpoints import Point
 from workers.deliveries import retries
@@ -43,13 +44,13 @@ _WRITE_MANY = 200
 """Outcomes that are written at once without waiting."""
 
 
-def release(
-    database: Database, claimed: Subscriber, *, wait: timedelta = timedelta(), reason: str | None = None
-) -> None:
+def release(database: Database, claimed: Subscriber, *, wait: timedelta, reason: str | None = None) -> None:
     """Give up the lease of a session that has broken off, without its outcomes. Raises `LeaseLostError`."""
     assert claimed.lease is not None  # noqa: S101 - it was claimed
     with database.begin() as tx:
-        values = {"lease": None, "leased_until": None, "due_at": tx.now + wait}
+        earliest = sa.literal(tx.now + wait, Instant)
+        due_at = sa.case((table.c.due_at > earliest, table.c.due_at), else_=earliest)  # an endpoint may be backing off
+        values = {"lease": None, "leased_until": None, "due_at": due_at}
         said = {} if reason is None else {"reason": reason}
         subscriptions.write(tx, claimed.name, claimed.lease, values | said)
 
@@ -84,7 +85,7 @@ class Outcomes:
         self._pause: tuple[PausedBy, str] | None = None
         self.paused: str | None = None
         self._attempts: list[Attempt] = []
-        self._waiting: list[Waiting] = []  # without a row so far
+        self._waiting: list[Waiting] = []  # read from the journal
         self._postponed: list[Waiting] = []
         self._done: list[int] = []
         self._written_at = time.monotonic()

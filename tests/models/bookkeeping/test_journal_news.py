@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
+from models import exact
 from models.bookkeeping import journal
-from models.bookkeeping.journal_news import JournalNews
+from models.bookkeeping.journal_news import JournalNews, Reading
+from models.db import tables
 from models.db.database import Database, Tx
+from models.db.tables import changes
 from models.values import Cause, Change, ChangeKind
+from tests import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +38,37 @@ def _change(database: Database) -> None:
     with database.begin() as tx:
         change = Change("7", ChangeKind.CREATED, None, {"id": "7"})
         journal.append(tx, "shop", "catalogs.goods", [change], revision=1, cause=Cause.WEBHOOK, now=tx.now)
+
+
+def test_rows_are_the_same_by_the_driver_and_before_it_listens(database: Database, news: JournalNews) -> None:
+    _change(database)
+    chosen = changes.c.key.in_(["7", "50%", ":x"])
+    reading = Reading(
+        sa.select(changes.c.id, changes.c.at, changes.c.key, sa.cast(changes.c.after, sa.Text), sa.null())
+        .where(changes.c.id > sa.bindparam("after", 0, type_=sa.BigInteger), chosen)
+        .order_by(changes.c.id)
+    )
+    before = [tuple(row) for row in news.rows(reading, after=0)]
+    news.wait(0)
+    assert before == [tuple(row) for row in news.rows(reading, after=0)]
+    [(id_, at, key, after, nothing)] = before
+    assert (1, timedelta(0), "7", {"id": "7"}, None) == (id_, at.utcoffset(), key, exact.loads(after), nothing)
+    assert [] == list(news.rows(reading, after=1))
+
+
+@pytest.mark.postgresql
+def test_a_connection_that_is_lost_in_between_is_an_error_that_callers_know() -> None:
+    with processes.own_postgresql() as database:
+        tables.metadata.create_all(database.engine)
+        news = JournalNews(database)
+        news.wait(0)
+        news._link.close()
+        with pytest.raises(sa.exc.OperationalError):
+            news.rows(Reading(sa.select(changes.c.id)))
+        news.close()
+        news.wait(0)
+        assert [] == list(news.rows(Reading(sa.select(changes.c.id))))
+        news.close()
 
 
 def test_the_first_wait_returns_at_once_because_entries_may_have_been_written_before(news: JournalNews) -> None:

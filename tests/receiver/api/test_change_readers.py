@@ -129,4 +129,4 @@ def test_no_reader_misses_or_repeats_an_entry_while_eight_write(database: Databa
 
 @pytest.mark.slow
 def test_no_reader_misses_or_repeats_one_of_many_thousands(database: Database, opened: Open) -> None:
-    assert _follow(database, opened, transactions=700, cut_every=900, limit=70) > 5000
+    assert _follow(database, opened, transactions=400, cut_every=900, limit=70) > 5000

@@ -303,6 +303,26 @@ def test_a_narrower_filter_also_drops_what_waited(sqlite: Database, tmp_path: Pa
         assert ([1], {}) == (listening.changes, told.waiting)
 
 
+def test_a_session_with_every_filter_reads_on(database: Database, tmp_path: Path, listening: Listening) -> None:
+    filters = {"connections": ["shop"], "resources": ["catalogs.goods"], "kinds": ["created", "deleted"]}
+    with telling(database, tmp_path, listening) as told:
+        url = told.settings.subscriptions[NAME].url
+        told.settings = settings(tmp_path, url, database, **filters)
+        told.change("1")
+        told.change("2", resource="catalogs.persons")
+
+        def add(posted: Posted) -> Reply:
+            if posted.data["key"] == "1":
+                told.change("3", resource="catalogs.persons")
+                told.change("4")
+            return OK
+
+        listening.reply = add
+        told.deliver(linger=timedelta(seconds=2))
+        assert [1, 4] == listening.changes
+        assert (4, 2) == (told.row.position, told.row.delivered)
+
+
 def test_a_wakeup_for_a_subscription_of_other_settings_does_nothing(told_here: Told) -> None:
     result = deliver.deliver(told_here.database, told_here.settings, "unknown")
     assert (0, 0, False) == (result.delivered, result.failed, result.has_more)

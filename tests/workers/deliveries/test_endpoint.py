@@ -175,6 +175,31 @@ def test_an_upgrade_that_nobody_asked_for_is_no_answer() -> None:
         assert "answers 101, which nobody has asked for" in str(answer.error)
 
 
+@pytest.mark.timeout(60)  # to be read it would take two minutes
+def test_a_large_body_that_is_read_slowly_ends_at_the_deadline() -> None:
+    def read_slowly() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            while connection.recv(4096):
+                time.sleep(0.01)
+
+    with listening.bind("127.0.0.1", 0) as listener:
+        listener.listen()
+        threading.Thread(target=read_slowly, daemon=True).start()
+        endpoint = Endpoint(options(f"http://127.0.0.1:{listener.getsockname()[1]}/"))
+        answer = endpoint.post([], b"x" * 50_000_000)
+        endpoint.close()
+    assert "no answer within 1 s" == answer.error
+
+
+def test_a_large_body_arrives_whole() -> None:
+    large = b"x" * 3_000_000 + BODY
+    with serving(lambda connection: connection.sendall(OK)) as server:
+        endpoint = Endpoint(options(f"http://127.0.0.1:{server.port}/", timeout="20s"))
+        assert [None, None] == [endpoint.post([], large).error for _ in range(2)]
+        endpoint.close()
+
+
 def test_rubbish_is_no_answer() -> None:
     with serving(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")) as server:
         [answer] = post(server.port)
@@ -266,7 +291,7 @@ class Resolver:
 
 
 def refused(resolver: Resolver, url: str = "https://crm.example/hooks") -> str:
-    endpoint = Endpoint(options(url, allow_private=False), resolver=resolver)
+    endpoint = Endpoint(options(url, allow_private=False, timeout="20s"), resolver=resolver)
     answer = endpoint.post([], BODY)
     endpoint.close()
     assert answer.error is not None

@@ -389,6 +389,8 @@ def test_a_table_that_another_program_locks_is_no_crash(told_on_postgresql: Told
             deliver.deliver(impatient, told.settings, NAME, linger=timedelta(0))
     impatient.close()
     assert (None, None, 0) == (told.row.reason, told.row.lease, told.row.delivered)
+    assert [] == _due(told)  # nor is what it had sent sent again without end
+    told.later(timedelta(minutes=1, seconds=1))
     assert 1 == told.deliver().failed
 
 
