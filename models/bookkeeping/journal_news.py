@@ -98,7 +98,7 @@ class JournalNews:
             with self.read() as tx:
                 return tx.execute(reading.statement, parameters).all()
         text, constants = reading.rendered(self._database.engine.dialect)
-        with _as_sqlalchemys_error():
+        with _as_sqlalchemys_error(self._link):
             rows: list[Any] = self._link.execute(text, constants | parameters).fetchall()
             return rows
 
@@ -122,7 +122,7 @@ class JournalNews:
     def _listen(self, seconds: float) -> bool:
         ends_at = time.monotonic() + seconds
         left = seconds
-        with _as_sqlalchemys_error():
+        with _as_sqlalchemys_error(self._link):
             while left >= 0:
                 if any(each.payload == self._schema for each in self._link.notifies(timeout=left, stop_after=1)):
                     return True
@@ -153,11 +153,11 @@ class JournalNews:
 
 
 @contextmanager
-def _as_sqlalchemys_error() -> Iterator[None]:
+def _as_sqlalchemys_error(link: Any) -> Iterator[None]:
     """Raise what psycopg raises as SQLAlchemy's `OperationalError`."""
     import psycopg  # noqa: PLC0415 - SQLite needs no psycopg, which takes 6 MB
 
     try:
         yield
     except psycopg.Error as error:
-        raise sa.exc.OperationalError(None, None, error) from error
+        raise sa.exc.OperationalError(None, None, error, connection_invalidated=link.closed) from error

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from models import exact
 from models.bookkeeping import journal
 from models.bookkeeping.journal_news import JournalNews, Reading
-from models.db import tables
+from models.db import faults, tables
 from models.db.database import Database, Tx
+from models.db.faults import Fault
 from models.db.tables import changes
 from models.values import Cause, Change, ChangeKind
 from tests import processes
@@ -63,8 +64,9 @@ def test_a_connection_that_is_lost_in_between_is_an_error_that_callers_know() ->
         news = JournalNews(database)
         news.wait(0)
         news._link.close()
-        with pytest.raises(sa.exc.OperationalError):
+        with pytest.raises(sa.exc.OperationalError) as lost:
             news.rows(Reading(sa.select(changes.c.id)))
+        assert Fault.AWAY is faults.of(lost.value)
         news.close()
         news.wait(0)
         assert [] == list(news.rows(Reading(sa.select(changes.c.id))))
