@@ -79,7 +79,7 @@ class RecentEntries:
 
     def confirm(self, feed: str, oldest: int) -> None:
         """The feed's name and its oldest entry, as the database has them now."""
-        if self.feed != feed:  # also the first name: a reader may have begun with a page of what was there before
+        if self.feed is not None and self.feed != feed:
             self.generation += 1
             self._wake_all()
         self.feed, self.oldest = feed, oldest
